@@ -1,0 +1,141 @@
+"""What an argument must be: each check once, in the caller's words, before anything is computed."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+LABELS = (torch.int64, torch.int32)
+TEMPERATURE_RANGE = (2.0**-20, 2.0**20)
+
+
+def tensor(function: str, name: str, x: Tensor) -> None:
+    """A strided float tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{function}: {name} must be a tensor, got {type(x).__name__}")
+    if x.dtype not in FLOATS:
+        raise TypeError(
+            f"{function}: {name} must be float32, float64, bfloat16 or float16, got {x.dtype}"
+        )
+    if x.layout is not torch.strided:
+        raise ValueError(f"{function}: {name} must be a dense tensor, got layout {x.layout}")
+
+
+def same_device(function: str, name: str, x: Tensor, other: Tensor) -> None:
+    if x.device != other.device:
+        raise RuntimeError(
+            f"{function}: student and {name} must be on one device, "
+            f"got {other.device} and {x.device}"
+        )
+
+
+def logits(function: str, student: Tensor, teacher: Tensor) -> None:
+    """Two (..., C) tensors of the same shape, C >= 1: nothing is ever broadcast."""
+    tensor(function, "student", student)
+    tensor(function, "teacher", teacher)
+    same_device(function, "teacher", teacher, student)
+    if student.dim() < 2:
+        raise ValueError(
+            f"{function}: student must be (..., C) logits with at least two dimensions, "
+            f"got shape {tuple(student.shape)}"
+        )
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"{function}: teacher must have student's shape {tuple(student.shape)}, "
+            f"got {tuple(teacher.shape)}"
+        )
+    if student.shape[-1] == 0:
+        raise ValueError(f"{function}: student must have at least one class, got 0")
+
+
+def features(function: str, name: str, x: Tensor) -> None:
+    """An (N, D) tensor, D >= 1."""
+    tensor(function, name, x)
+    if x.dim() != 2:
+        raise ValueError(
+            f"{function}: {name} must be (N, D) features, got shape {tuple(x.shape)}"
+            + ("; flatten(1) makes it so" if x.dim() > 2 else "")
+        )
+    if x.shape[1] == 0:
+        raise ValueError(f"{function}: {name} must have at least one feature, got 0")
+
+
+def relation(function: str, students: Sequence[Tensor], teacher: Tensor) -> None:
+    """Features of one batch: as many rows in each, any number of columns."""
+    if len(students) == 0:
+        raise ValueError(
+            f"{function}: student must hold at least one tensor, got an empty sequence"
+        )
+    features(function, "teacher", teacher)
+    for student in students:
+        features(function, "student", student)
+        same_device(function, "teacher", teacher, student)
+        if student.shape[0] != teacher.shape[0]:
+            raise ValueError(
+                f"{function}: student and teacher must have the same number of rows, "
+                f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
+            )
+
+
+def number(function: str, name: str, value: float, low: float = -math.inf) -> float:
+    """A finite real number, at least low."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{function}: {name} must be a number, got {type(value).__name__}")
+    if not math.isfinite(value) or value < low:
+        bound = "" if low == -math.inf else f" and >= {low:g}"
+        raise ValueError(f"{function}: {name} must be finite{bound}, got {value}")
+    return value
+
+
+def temperature(function: str, value: float | Tensor) -> float:
+    """A number in [2^-20, 2^20]; a 0-dim CPU tensor without gradient is read once."""
+    if isinstance(value, Tensor):
+        if value.dim() or value.device.type != "cpu" or value.requires_grad or value.is_complex():
+            raise TypeError(
+                f"{function}: temperature must be a number or a 0-dim CPU tensor without gradient, "
+                f"got a {value.device.type} tensor of shape {tuple(value.shape)}"
+                + (" that requires grad" if value.requires_grad else "")
+            )
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{function}: temperature must be a number, got {type(value).__name__}")
+    low, high = TEMPERATURE_RANGE
+    if not low <= value <= high:
+        raise ValueError(
+            f"{function}: temperature must be finite and > 0 (2^-20 to 2^20), got {value}"
+        )
+    return float(value)
+
+
+def one_of(function: str, name: str, value, choices: Sequence) -> None:
+    if value not in choices:
+        raise ValueError(
+            f"{function}: {name} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+        )
+
+
+def target(function: str, x: Tensor, student: Tensor) -> None:
+    """Integer labels in the student's leading shape."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{function}: target must be a tensor, got {type(x).__name__}")
+    if x.dtype not in LABELS:
+        raise TypeError(f"{function}: target must be int64 or int32, got {x.dtype}")
+    same_device(function, "target", x, student)
+    if x.shape != student.shape[:-1]:
+        raise ValueError(
+            f"{function}: target must have student's leading shape {tuple(student.shape[:-1])}, "
+            f"got {tuple(x.shape)}"
+        )
+
+
+def label_range(function: str, x: Tensor, classes: int, ignore_index: int) -> None:
+    """Every label a class or ignore_index. Reads the values: a synchronisation on a GPU."""
+    bad = ((x < 0) | (x >= classes)) & (x != ignore_index)
+    if bad.any():
+        row = int(bad.flatten().nonzero()[0])
+        raise IndexError(
+            f"{function}: target must be in [0, {classes}) or ignore_index {ignore_index}, "
+            f"got {int(x.flatten()[row])} in row {row}"
+        )

@@ -1,0 +1,57 @@
+"""The native libraries: loaded each in its own try, their schemas defined here in Python.
+
+A schema defined from C++ would abort the process when it is defined twice; in Python that is an
+error one can catch, and the schemas are there when no library is.
+"""
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+DEVICES = ("cpu", "cuda")
+
+_library = torch.library.Library("kdops", "FRAGMENT")
+loaded: frozenset[str] = frozenset()
+errors: dict[str, str] = {}
+_handles: dict[str, ctypes.CDLL] = {}
+
+
+def define(schema: str, fake: Callable):
+    """Define kdops::<schema> and its fake; returns the op, to be called without further lookup."""
+    name = _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    torch.library.register_fake(f"kdops::{name}", fake, lib=_library)
+    return getattr(torch.ops.kdops, name).default
+
+
+def _load(device: str) -> None:
+    found = sorted(Path(__file__).parent.glob(f"_{device}.*so"))
+    if not found:
+        errors[device] = "not built"
+        return
+    try:
+        torch.ops.load_library(str(found[0]))
+        _handles[device] = ctypes.CDLL(str(found[0]))
+    except (OSError, RuntimeError) as error:
+        errors[device] = str(error.__cause__ or error)
+
+
+def load() -> None:
+    """Load what was built for this installation; keep the reason where that fails."""
+    global loaded
+    for device in DEVICES:
+        _load(device)
+    loaded = frozenset(_handles)
+
+
+def processor_level() -> str | None:
+    """The instruction set that the CPU kernels chose, None without the library."""
+    if "cpu" not in _handles:
+        return None
+    function = _handles["cpu"].kdops_cpu_level
+    function.restype = ctypes.c_char_p
+    return function().decode()
+
+
+load()

@@ -1,0 +1,52 @@
+"""A map of one batch of features: a native op for the map, and one for its gradient."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from .. import _checks
+from ._dispatch import in_full_precision, native, second_order
+from ._rows import accumulation_dtype
+
+
+class Map:
+    """One map: its public name, its two native ops, and its formula in the reference.
+
+    forward(x, *scalars) and formula((x,), scalars) give the map, backward(upstream, x, *scalars)
+    the gradient.
+    """
+
+    def __init__(self, name: str, forward: Callable, backward: Callable, formula: Callable):
+        self.name, self.forward, self.backward, self.formula = name, forward, backward, formula
+
+    def __call__(self, x: Tensor, scalars: tuple) -> Tensor:
+        _checks.features(self.name, "x", x)
+        if not native(self.name, x):
+            return in_full_precision(self.formula, (x,), scalars)
+        if x.requires_grad and torch.is_grad_enabled():
+            return _NativeMap.apply(self, scalars, x)
+        return self.forward(x, *scalars)
+
+
+class _NativeMap(Function):
+    @staticmethod
+    def forward(ctx, map_, scalars, x):
+        ctx.map, ctx.scalars = map_, scalars
+        ctx.save_for_backward(x)
+        return map_.forward(x, *scalars)
+
+    @staticmethod
+    def backward(ctx, upstream):
+        (x,) = ctx.saved_tensors
+        if not second_order():
+            return None, None, ctx.map.backward(upstream, x, *ctx.scalars)
+        with torch.enable_grad():
+            value = in_full_precision(ctx.map.formula, (x,), ctx.scalars)
+            return None, None, *torch.autograd.grad(value, x, upstream, create_graph=True)
+
+
+def map_output(x: Tensor, dimensions: int) -> Tensor:
+    """A native map op's output without its values: (N, ..., N) in the accumulation type."""
+    return x.new_empty((x.shape[0],) * dimensions, dtype=accumulation_dtype(x.dtype))

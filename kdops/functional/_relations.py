@@ -1,0 +1,38 @@
+"""What the losses between two maps of one batch share."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .. import _checks
+from ._dispatch import Loss
+from ._rows import accumulation_dtype, same_dtype
+
+REDUCTIONS = ("mean", "sum", "none")
+Students = Tensor | Sequence[Tensor]
+
+
+def relation_outputs(features: list[Tensor], student_grad: bool, teacher_grad: bool):
+    """The native ops' outputs without their values: the loss, then each gradient that is wanted."""
+    *students, teacher = features
+    value = teacher.new_empty((), dtype=accumulation_dtype(teacher.dtype))
+    wanted = (students if student_grad else []) + ([teacher] if teacher_grad else [])
+    return [value] + [x.new_empty(x.shape) for x in wanted]
+
+
+def relation(
+    loss: Loss,
+    student: Students,
+    teacher: Tensor,
+    scalars: tuple,
+    reduction: str,
+    teacher_grad: bool,
+) -> Tensor:
+    """Check, bring to one type, evaluate; an unreduced map is the reference's."""
+    students = (student,) if isinstance(student, Tensor) else tuple(student)
+    _checks.relation(loss.name, students, teacher)
+    _checks.one_of(loss.name, "reduction", reduction, REDUCTIONS)
+    if teacher.requires_grad and not teacher_grad:
+        teacher = teacher.detach()
+    tensors = same_dtype(*students, teacher)
+    return loss(tensors, (*scalars, reduction), served=reduction != "none")

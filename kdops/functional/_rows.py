@@ -1,0 +1,27 @@
+"""What the losses over rows of logits share."""
+
+import torch
+from torch import Tensor
+
+REDUCTIONS = {"batchmean": 0, "mean": 0, "sum": 1, "none": 2}  # the native ops' numbers
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def same_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """All in the one type that holds them; the conversions carry the gradient back."""
+    dtype = tensors[0].dtype
+    if all(x.dtype is dtype for x in tensors):
+        return tensors
+    for x in tensors:
+        dtype = torch.promote_types(dtype, x.dtype)
+    return tuple(x.to(dtype) for x in tensors)
+
+
+def row_outputs(student: Tensor, reduction: int, student_grad: bool) -> tuple[Tensor, Tensor]:
+    """The native row ops' outputs without their values: the loss, the student's gradient."""
+    shape = student.shape[:-1] if reduction == REDUCTIONS["none"] else ()
+    value = student.new_empty(shape, dtype=accumulation_dtype(student.dtype))
+    return value, student.new_empty(student.shape if student_grad else (0,))

@@ -1,0 +1,79 @@
+"""CCKD's correlation congruence: squares between two correlation maps."""
+
+from torch import Tensor
+
+from .. import reference
+from .._native import define
+from . import _correlation
+from ._dispatch import Loss
+from ._relations import relation, relation_outputs
+
+
+def _fake(features, gamma, coefficients, normalize, mean, student_grad, teacher_grad):
+    return relation_outputs(features, student_grad, teacher_grad)
+
+
+_op = define(
+    "_cckd_loss(Tensor[] features, float gamma, float[] coefficients, bool normalize, bool mean, "
+    "bool student_grad, bool teacher_grad) -> Tensor[]",
+    _fake,
+)
+
+
+def _native(tensors, scalars, student_grad, teacher_grad):
+    gamma, order, normalize, reduction = scalars
+    coefficients = _correlation.coefficients(gamma, order)
+    mean = reduction == "mean"
+    return _op(list(tensors), gamma, coefficients, normalize, mean, student_grad, teacher_grad)
+
+
+def _formula(tensors, scalars):
+    gamma, order, normalize, reduction = scalars
+    return reference.cckd_loss(
+        *tensors, gamma=gamma, order=order, normalize=normalize, reduction=reduction
+    )
+
+
+_loss = Loss("cckd_loss", _native, _formula)
+
+
+def cckd_loss(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    gamma: float = 0.4,
+    order: int | None = 2,
+    normalize: bool = True,
+    reduction: str = "mean",
+    teacher_grad: bool = False,
+) -> Tensor:
+    """Squared difference of two RBF correlation maps.
+
+        1/N^2 sum_ij (K_ij - K'_ij)^2,   K = rbf_correlation(student), K' of the teacher
+
+    Args:
+        student: (N, D) features; float32, float64, bfloat16 or float16.
+        teacher: (N, D') features; D' may differ from D, another float type is promoted.
+        gamma: width of the kernel, in [0, 40].
+        order: of the Taylor expansion, 0..8; None takes the exact exponential.
+        normalize: whether rows are brought to length 1 first, as the expansion supposes.
+        reduction: 'mean' divides by N^2; 'sum'; 'none' gives the (N, N) map, through the reference.
+        teacher_grad: whether the teacher gets its gradient too.
+    Returns:
+        A scalar, (N, N) for 'none'; float32, float64 for float64 inputs. No row: 0.
+    Raises:
+        TypeError: for a wrong type or dtype. ValueError: for a wrong shape or range.
+        RuntimeError: for tensors on two devices.
+    Gradient:
+        To student, and to teacher with teacher_grad. A zero row stays 0 under `normalize` and gets
+        no gradient. Second derivatives go through the reference. Bitwise repeatable on any number
+        of threads.
+    Memory: from N = 1024 on no N x N map is kept, only tiles of it.
+    Source: Peng et al., 2019, "Correlation Congruence for Knowledge Distillation", section 3.3.
+
+    >>> student = torch.randn(128, 64, requires_grad=True)
+    >>> cckd_loss(student, torch.randn(128, 512)).backward()
+    """
+    _correlation.check("cckd_loss", gamma, order)
+    scalars = (gamma, order, normalize)
+    return relation(_loss, (student,), teacher, scalars, reduction, teacher_grad)

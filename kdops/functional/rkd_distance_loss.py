@@ -1,0 +1,76 @@
+"""RKD's distance loss: Huber between two mean-normalised distance maps."""
+
+from torch import Tensor
+
+from .. import _checks, reference
+from .._native import define
+from ._dispatch import Loss
+from ._relations import Students, relation, relation_outputs
+
+
+def _fake(features, eps, mean, student_grad, teacher_grad):
+    return relation_outputs(features, student_grad, teacher_grad)
+
+
+_op = define(
+    "_rkd_distance_loss(Tensor[] features, float eps, bool mean, bool student_grad, "
+    "bool teacher_grad) -> Tensor[]",
+    _fake,
+)
+
+
+def _native(tensors, scalars, student_grad, teacher_grad):
+    eps, reduction = scalars
+    return _op(list(tensors), eps, reduction == "mean", student_grad, teacher_grad)
+
+
+def _formula(tensors, scalars):
+    *students, teacher = tensors
+    eps, reduction = scalars
+    return reference.rkd_distance_loss(students, teacher, eps=eps, reduction=reduction)
+
+
+_loss = Loss("rkd_distance_loss", _native, _formula)
+
+
+def rkd_distance_loss(
+    student: Students,
+    teacher: Tensor,
+    *,
+    reduction: str = "mean",
+    eps: float = 0.0,
+    teacher_grad: bool = False,
+) -> Tensor:
+    """Huber distance of two distance maps, each over its own mean.
+
+        1/N^2 sum_ij h(d_ij / mean(d) - d'_ij / mean(d')),   d_ij = |student_i - student_j|
+
+    d' is the teacher's map, h(u) = u^2 / 2 for |u| < 1 and |u| - 1/2 beyond. The mean runs over
+    all N (N - 1) ordered pairs, duplicates included, and takes part in the gradient.
+
+    Args:
+        student: (N, D) features, or a sequence of them, one a student layer: the result is the
+            sum over the layers, and the teacher's map is built once.
+        teacher: (N, D') features; D' may differ from D, another float type is promoted.
+        reduction: 'mean' divides by N^2, the diagonal included, as published; 'sum'; 'none' gives
+            the (N, N) Huber map, through the reference.
+        eps: lower bound of the squared length of a pair, >= 0; 1e-12 is the published code's.
+        teacher_grad: whether the teacher gets its gradient too.
+    Returns:
+        A scalar, (N, N) for 'none'; float32, float64 for float64 inputs. Fewer than two rows: 0.
+        A map that is all 0 stays 0 with a zero gradient. Scales from 1e-30 to 1e30 are exact.
+    Raises:
+        TypeError: for a wrong type or dtype. ValueError: for a wrong shape or range.
+        RuntimeError: for tensors on two devices.
+    Gradient:
+        To student, and to teacher with teacher_grad. A pair at distance 0 has subgradient 0; near
+        pairs are as exact as far ones. Second derivatives go through the reference. Bitwise
+        repeatable on any number of threads.
+    Memory: from N = 1024 on no N x N map is kept, only tiles of it.
+    Source: Park, Kim, Lu, Cho, 2019, "Relational Knowledge Distillation", section 3.2.1.
+
+    >>> student = torch.randn(128, 64, requires_grad=True)
+    >>> rkd_distance_loss(student, torch.randn(128, 512)).backward()
+    """
+    _checks.number("rkd_distance_loss", "eps", eps, low=0)
+    return relation(_loss, student, teacher, (eps,), reduction, teacher_grad)

@@ -1,0 +1,77 @@
+"""Cross-entropy against a teacher's softened distribution."""
+
+from torch import Tensor
+
+from .. import _checks, reference
+from .._native import define
+from ._dispatch import Loss
+from ._rows import REDUCTIONS, row_outputs, same_dtype
+
+
+def _fake(student, teacher, temperature, weight, reduction, student_grad):
+    return row_outputs(student, reduction, student_grad)
+
+
+_op = define(
+    "_soft_cross_entropy(Tensor student, Tensor teacher, float temperature, float weight, "
+    "int reduction, bool student_grad) -> (Tensor, Tensor)",
+    _fake,
+)
+
+
+def _native(tensors, scalars, student_grad, teacher_grad):
+    temperature, reduction, scale_t2 = scalars
+    weight = temperature * temperature if scale_t2 else 1.0
+    return _op(*tensors, temperature, weight, REDUCTIONS[reduction], student_grad)
+
+
+def _formula(tensors, scalars):
+    temperature, reduction, scale_t2 = scalars
+    return reference.soft_cross_entropy(
+        *tensors, temperature=temperature, reduction=reduction, scale_t2=scale_t2
+    )
+
+
+_loss = Loss("soft_cross_entropy", _native, _formula)
+
+
+def soft_cross_entropy(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: float = 1.0,
+    reduction: str = "batchmean",
+    scale_t2: bool = True,
+    teacher_grad: bool = False,
+) -> Tensor:
+    """Cross-entropy of softened student and teacher, a row: T^2 * -sum_c p_c log q_c.
+
+    p = softmax(teacher / T), q = softmax(student / T). It is the KL of `kd_loss` plus the
+    teacher's entropy: the same gradient for the student, another value.
+
+    Args:
+        student: (..., C) raw logits, C >= 1; float32, float64, bfloat16 or float16.
+        teacher: the same shape; another float type is promoted, nothing is broadcast.
+        temperature: T in [2^-20, 2^20]; a number or a 0-dim CPU tensor without gradient.
+        reduction: 'batchmean' and 'mean' divide the sum by the number of rows, never by C; 'sum';
+            'none' gives one value a row in the leading shape.
+        scale_t2: whether the loss carries T^2.
+        teacher_grad: whether the teacher gets its gradient too (then through the reference).
+    Returns:
+        A scalar, or the leading shape for 'none'; float32, float64 for float64 inputs. No row: 0.
+        A student logit of -inf where the teacher's is finite makes the row's loss +inf.
+    Raises:
+        TypeError, ValueError, RuntimeError: as `kd_loss`.
+    Gradient:
+        To student, and to teacher with teacher_grad; second derivatives through the reference.
+        Bitwise repeatable on any number of threads.
+    Source: Hinton, Vinyals, Dean, 2015, "Distilling the Knowledge in a Neural Network", section 2.
+    """
+    _checks.logits("soft_cross_entropy", student, teacher)
+    temperature = _checks.temperature("soft_cross_entropy", temperature)
+    _checks.one_of("soft_cross_entropy", "reduction", reduction, tuple(REDUCTIONS))
+    if teacher.requires_grad and not teacher_grad:
+        teacher = teacher.detach()
+    student, teacher = same_dtype(student, teacher)
+    scalars = (temperature, reduction, scale_t2)
+    return _loss((student, teacher), scalars, served=not teacher.requires_grad)

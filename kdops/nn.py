@@ -1,0 +1,159 @@
+"""Each loss as a module without parameters or buffers: plain attributes, see kdops.functional."""
+
+import torch
+from torch import Tensor
+
+from . import functional as F
+from .functional._relations import Students
+
+
+class _Options(torch.nn.Module):
+    """Keyword arguments of a function, kept as plain attributes."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self._names = tuple(options)
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    def options(self) -> dict:
+        return {name: getattr(self, name) for name in self._names}
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self.options().items())
+
+
+class KDLoss(_Options):
+    """`kd_loss` with its options; called with (student, teacher, target=None)."""
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 4.0,
+        kd_weight: float = 1.0,
+        ce_weight: float = 0.0,
+        reduction: str = "batchmean",
+        ignore_index: int = -100,
+        scale_t2: bool = True,
+        teacher_grad: bool = False,
+    ):
+        super().__init__(
+            temperature=temperature,
+            kd_weight=kd_weight,
+            ce_weight=ce_weight,
+            reduction=reduction,
+            ignore_index=ignore_index,
+            scale_t2=scale_t2,
+            teacher_grad=teacher_grad,
+        )
+
+    def forward(self, student: Tensor, teacher: Tensor, target: Tensor | None = None) -> Tensor:
+        return F.kd_loss(student, teacher, target, **self.options())
+
+
+class SoftCrossEntropyLoss(_Options):
+    """`soft_cross_entropy` with its options; called with (student, teacher)."""
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 1.0,
+        reduction: str = "batchmean",
+        scale_t2: bool = True,
+        teacher_grad: bool = False,
+    ):
+        super().__init__(
+            temperature=temperature,
+            reduction=reduction,
+            scale_t2=scale_t2,
+            teacher_grad=teacher_grad,
+        )
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return F.soft_cross_entropy(student, teacher, **self.options())
+
+
+class RKDDistanceLoss(_Options):
+    """`rkd_distance_loss` with its options; called with (student or layers, teacher)."""
+
+    def __init__(self, *, reduction: str = "mean", eps: float = 0.0, teacher_grad: bool = False):
+        super().__init__(reduction=reduction, eps=eps, teacher_grad=teacher_grad)
+
+    def forward(self, student: Students, teacher: Tensor) -> Tensor:
+        return F.rkd_distance_loss(student, teacher, **self.options())
+
+
+class RKDAngleLoss(_Options):
+    """`rkd_angle_loss` with its options; called with (student or layers, teacher)."""
+
+    def __init__(self, *, reduction: str = "mean", eps: float = 0.0, teacher_grad: bool = False):
+        super().__init__(reduction=reduction, eps=eps, teacher_grad=teacher_grad)
+
+    def forward(self, student: Students, teacher: Tensor) -> Tensor:
+        return F.rkd_angle_loss(student, teacher, **self.options())
+
+
+class RKDLoss(_Options):
+    """distance_weight * rkd_distance_loss + angle_weight * rkd_angle_loss.
+
+    The weights default to 25 and 50, common for classification; the paper's metric learning has 1
+    and 2. A weight of 0 leaves its term out.
+    Source: Park et al., 2019, "Relational Knowledge Distillation", section 3.3.
+    """
+
+    def __init__(
+        self,
+        distance_weight: float = 25.0,
+        angle_weight: float = 50.0,
+        *,
+        reduction: str = "mean",
+        eps: float = 0.0,
+        teacher_grad: bool = False,
+    ):
+        super().__init__(reduction=reduction, eps=eps, teacher_grad=teacher_grad)
+        self.distance_weight, self.angle_weight = distance_weight, angle_weight
+
+    def forward(self, student: Students, teacher: Tensor) -> Tensor:
+        terms = (
+            (self.distance_weight, F.rkd_distance_loss),
+            (self.angle_weight, F.rkd_angle_loss),
+        )
+        values = [w * f(student, teacher, **self.options()) for w, f in terms if w != 0]
+        return sum(values) if values else teacher.new_zeros(())
+
+    def extra_repr(self) -> str:
+        return f"{self.distance_weight}, {self.angle_weight}, {super().extra_repr()}"
+
+
+class IRGLoss(_Options):
+    """`irg_edge_loss` with its options; called with (student or layers, teacher)."""
+
+    def __init__(self, *, reduction: str = "mean", teacher_grad: bool = False):
+        super().__init__(reduction=reduction, teacher_grad=teacher_grad)
+
+    def forward(self, student: Students, teacher: Tensor) -> Tensor:
+        return F.irg_edge_loss(student, teacher, **self.options())
+
+
+class CCKDLoss(_Options):
+    """`cckd_loss` with its options; called with (student, teacher)."""
+
+    def __init__(
+        self,
+        *,
+        gamma: float = 0.4,
+        order: int | None = 2,
+        normalize: bool = True,
+        reduction: str = "mean",
+        teacher_grad: bool = False,
+    ):
+        super().__init__(
+            gamma=gamma,
+            order=order,
+            normalize=normalize,
+            reduction=reduction,
+            teacher_grad=teacher_grad,
+        )
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return F.cckd_loss(student, teacher, **self.options())

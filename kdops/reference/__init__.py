@@ -1,0 +1,25 @@
+"""The losses in the shortest readable PyTorch: the fallback, and in float64 the oracle.
+
+Every function is differentiable twice in both inputs and leaves the choice of what gets a gradient
+to its caller. Half types are computed in float32.
+"""
+
+from .maps import (
+    pairwise_distance,
+    rbf_correlation,
+    triplet_angle,
+)
+from .relations import cckd_loss, irg_edge_loss, rkd_angle_loss, rkd_distance_loss
+from .rows import kd_loss, soft_cross_entropy
+
+__all__ = [
+    "cckd_loss",
+    "irg_edge_loss",
+    "kd_loss",
+    "pairwise_distance",
+    "rbf_correlation",
+    "rkd_angle_loss",
+    "rkd_distance_loss",
+    "soft_cross_entropy",
+    "triplet_angle",
+]
