@@ -10,14 +10,11 @@ SERIES = 14  # terms of phi: below 1e-16 for |u| <= 1/4
 
 
 def phi(u: Tensor) -> Tensor:
-    """exp(u) - 1 - u >= 0, by its series near 0, where the difference would cancel."""
-    near = u.abs() < 0.25
-    x = torch.where(near, u, 0.0)
-    tail = torch.ones_like(x)
+    """exp(u) - 1 - u for |u| <= 1/4 by its series: the difference would cancel."""
+    tail = torch.ones_like(u)
     for n in range(SERIES, 2, -1):
-        tail = 1 + tail * x / n
-    far = torch.where(near, 1.0, u)
-    return torch.where(near, x * x / 2 * tail, torch.expm1(far) - far)
+        tail = 1 + tail * u / n
+    return u * u / 2 * tail
 
 
 def log_softmax(logits: Tensor, temperature: float) -> Tensor:
@@ -28,7 +25,12 @@ def kl_row(log_q: Tensor, log_p: Tensor) -> Tensor:
     """KL(p || q) as sum p phi(log q - log p): no term is negative, equal rows give exactly 0."""
     absent = log_p == -torch.inf
     u = torch.where(absent, 0.0, log_q - torch.where(absent, 0.0, log_p))
-    return torch.where(absent, log_q.exp(), log_p.exp() * phi(u)).sum(-1)
+    p, q = log_p.exp(), log_q.exp()
+    near = u.abs() < 0.25
+    # q and not p exp(u) beyond: p may underflow where exp(u) overflows.
+    far = q - p - p * torch.where(near, 0.0, u)
+    value = torch.where(near, p * phi(torch.where(near, u, 0.0)), far)
+    return torch.where(absent, q, value).sum(-1)
 
 
 def counted_rows(target: Tensor | None, ignore_index: int) -> Tensor | None:
