@@ -21,15 +21,30 @@ def log_softmax(logits: Tensor, temperature: float) -> Tensor:
     return F.log_softmax(logits / temperature, -1)
 
 
-def kl_row(log_q: Tensor, log_p: Tensor) -> Tensor:
+def near_log_ratio(student, teacher, temperature: float, p: Tensor) -> tuple[Tensor, Tensor]:
+    """log q - log p from the differences of the logits, and in which rows these are small enough.
+
+    The difference of two log-softmaxes would cancel there, and so would that of scaled logits.
+    """
+    both = (student == -torch.inf) & (teacher == -torch.inf)
+    d = torch.where(both, 0.0, student) - torch.where(both, 0.0, teacher)
+    d = (d - d.gather(-1, teacher.argmax(-1, keepdim=True))) / temperature
+    near = d.abs().amax(-1, keepdim=True) < 1
+    d = torch.where(near, d, 0.0)
+    return d - torch.log1p((p * torch.expm1(d)).sum(-1, keepdim=True)), near
+
+
+def kl_row(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """KL(p || q) as sum p phi(log q - log p): no term is negative, equal rows give exactly 0."""
-    absent = log_p == -torch.inf
-    u = torch.where(absent, 0.0, log_q - torch.where(absent, 0.0, log_p))
+    absent = teacher == -torch.inf
+    log_q, log_p = log_softmax(student, temperature), log_softmax(teacher, temperature)
     p, q = log_p.exp(), log_q.exp()
-    near = u.abs() < 0.25
+    u, near = near_log_ratio(student, teacher, temperature, p)
+    u = torch.where(near, u, log_q - torch.where(absent, 0.0, log_p))
+    u = torch.where(absent, 0.0, u)
+    small = u.abs() < 0.25
     # q and not p exp(u) beyond: p may underflow where exp(u) overflows.
-    far = q - p - p * torch.where(near, 0.0, u)
-    value = torch.where(near, p * phi(torch.where(near, u, 0.0)), far)
+    value = torch.where(small, p * phi(torch.where(small, u, 0.0)), q - p - p * u)
     return torch.where(absent, q, value).sum(-1)
 
 
@@ -68,8 +83,7 @@ def kd_loss(
     value = student.new_zeros(student.shape[:-1])
     if kd_weight != 0:
         weight = kd_weight * (temperature**2 if scale_t2 else 1.0)
-        log_q, log_p = log_softmax(student, temperature), log_softmax(teacher, temperature)
-        value = value + weight * kl_row(log_q, log_p)
+        value = value + weight * kl_row(student, teacher, temperature)
     if ce_weight != 0:
         label = torch.where(counted, target, 0).long()[..., None]
         value = value - ce_weight * log_softmax(student, 1.0).gather(-1, label)[..., 0]
