@@ -106,11 +106,14 @@ LOGITS = {
     "range 1e3": _mapped(lambda x: 1e3 * x),
 }
 WELL_CONDITIONED = ("randn", "relu")
+# Rows nearly parallel or of nearly one direction: the gradient of a correlation cancels there.
+PARALLEL = tuple(name for name in FEATURES if name[:4] in ("offs", "near", "colu"))
+DOUBLE = 2.0**-26  # float64's unit over float32's, times eight
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Relative errors of the value and, normwise, of the gradient, in float32 accumulation.
+    """Bounds of the error of the value, and of the gradient normwise, in float32 accumulation.
 
     About four times the best measured error of float32 formulas with blocked sums; the second pair
     is for the distributions outside WELL_CONDITIONED. A half type has the same, as its inputs are
@@ -121,15 +124,20 @@ class Tolerance:
     gradient: float
     hard_value: float
     hard_gradient: float
-    double: float  # two different float64 formulas, both right
+    # Whether the value's error is absolute: cosines cross zero, correlations of near-parallel rows
+    # differ by less than they round.
+    absolute: bool = False
+    hard_absolute: bool = False
 
     def of(self, dtype: torch.dtype, distribution: str) -> tuple[float, float]:
-        if dtype == torch.float64:
-            loss = 1 if distribution in WELL_CONDITIONED else self.hard_value / self.value
-            return self.double * loss, 10 * self.double * loss
-        if distribution in WELL_CONDITIONED:
-            return self.value, self.gradient
-        return self.hard_value, self.hard_gradient
+        hard = distribution not in WELL_CONDITIONED
+        bound = (self.hard_value, self.hard_gradient) if hard else (self.value, self.gradient)
+        if dtype != torch.float64:
+            return bound
+        return tuple(x * DOUBLE for x in bound)  # the oracle itself has such an error
+
+    def is_absolute(self, distribution: str) -> bool:
+        return self.absolute or (self.hard_absolute and distribution not in WELL_CONDITIONED)
 
 
 @dataclass(frozen=True)
@@ -171,16 +179,19 @@ def call(function: Callable, student, teacher, **kwargs) -> Tensor:
 
 
 # Rows: shorter than a vector, odd, a power of two, longer than a block, a vocabulary.
-ROWS = ((2, 1), (3, 2), (33, 7), (33, 10), (128, 64), (33, 100), (3, 513), (8, 1000), (2, 50257))
-# Pairs: no triplet, one triplet, odd sizes round a tile, feature rows longer than a block.
-PAIRS = ((2, 2), (3, 7), (33, 10), (48, 128), (65, 33), (33, 513))
+ROWS = ((5, 2), (33, 7), (33, 10), (128, 64), (33, 100), (7, 513), (8, 1000), (2, 50257))
+# Pairs: few rows, odd sizes round a tile, feature rows longer than a block.
+PAIRS = ((5, 7), (33, 10), (48, 128), (65, 33), (33, 513))
 
-_KL = Tolerance(5e-6, 5e-6, 1e-5, 5e-5, 1e-13)
-_SOFT_CE = Tolerance(1e-6, 5e-6, 2e-6, 5e-5, 1e-14)
-_HARD_CE = Tolerance(5e-7, 5e-7, 1e-6, 1e-6, 1e-14)
-_DISTANCE = Tolerance(1e-6, 2e-6, 1e-5, 2e-5, 1e-13)
-_ANGLE = Tolerance(5e-7, 1e-6, 1e-6, 1e-6, 1e-13)
-_CORRELATION = Tolerance(5e-7, 5e-6, 5e-7, 5e-6, 1e-13)
+_KL = Tolerance(5e-6, 5e-6, 1e-5, 5e-5)
+_SOFT_CE = Tolerance(1e-6, 5e-6, 2e-6, 5e-5)
+_HARD_CE = Tolerance(5e-7, 5e-7, 1e-6, 1e-6)
+_DISTANCE = Tolerance(1e-6, 2e-6, 1e-5, 2e-5)
+_EDGE = Tolerance(1e-6, 2e-5, 1e-5, 2e-5)  # one pair, the largest, carries the sum of all terms
+_ANGLE = Tolerance(5e-7, 1e-6, 1e-6, 1e-6)
+_COSINE = Tolerance(1e-6, 2e-6, 1e-6, 2e-6, absolute=True)
+_CONGRUENCE = Tolerance(5e-7, 5e-6, 2.4e-7, 5e-6, hard_absolute=True)
+_CORRELATION = Tolerance(5e-7, 5e-6, 5e-7, 5e-6, absolute=True)
 
 
 def _case(stem, kind, tolerance, variant="", labels=False, **options) -> Case:
@@ -197,17 +208,17 @@ LOSSES = [
     _case("soft_cross_entropy", "rows", _SOFT_CE, temperature=4.0),
     _case("rkd_distance_loss", "pairs", _DISTANCE),
     _case("rkd_angle_loss", "pairs", _ANGLE),
-    _case("irg_edge_loss", "pairs", _DISTANCE),
-    _case("cckd_loss", "pairs", _CORRELATION),
-    _case("cckd_loss", "pairs", _CORRELATION, "exact", order=None),
-    _case("cckd_loss", "pairs", _CORRELATION, "order3", order=3, gamma=1.0),
+    _case("irg_edge_loss", "pairs", _EDGE),
+    _case("cckd_loss", "pairs", _CONGRUENCE),
+    _case("cckd_loss", "pairs", _CONGRUENCE, "exact", order=None),
+    _case("cckd_loss", "pairs", _CONGRUENCE, "order3", order=3, gamma=1.0),
 ]
 MAPS = [
     _case("pairwise_distance", "map", _DISTANCE),
     _case("pairwise_distance", "map", _DISTANCE, "squared", squared=True),
     _case("pairwise_distance", "map", _DISTANCE, "mean", normalize="mean"),
     _case("pairwise_distance", "map", _DISTANCE, "max", squared=True, normalize="max"),
-    _case("triplet_angle", "map", _ANGLE),
+    _case("triplet_angle", "map", _COSINE),
     _case("rbf_correlation", "map", _CORRELATION),
     _case("rbf_correlation", "map", _CORRELATION, "exact", order=None),
 ]
@@ -232,11 +243,3 @@ def small_inputs(case: Case, dtype=torch.float32, seed: int = 0, shape=None):
     return case.make_inputs(
         shape or ((8, 10) if case.kind == "rows" else (6, 5)), dtype, generator(seed)
     )
-
-
-def value_and_gradient(function, student, teacher, **kwargs) -> tuple[Tensor, Tensor]:
-    """The value and the student's gradient of its sum."""
-    student = student.detach().clone().requires_grad_()
-    value = call(function, student, teacher, **kwargs)
-    (gradient,) = torch.autograd.grad(value.sum(), student)
-    return value.detach(), gradient
