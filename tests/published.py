@@ -1,8 +1,8 @@
 """The formulas that today's public packages compute, for parity tests and as baselines of speed.
 
-Each is written from its formula and keeps what makes the published code what it is: distances from
-a Gram matrix bounded at 1e-12, a selection by mask, N x N x D differences, N x N x N angles. Student
-first, teacher without gradient.
+Each keeps what makes the published code what it is: distances from a Gram matrix bounded at 1e-12,
+a selection by mask, N x N x D differences, N x N x N angles. Student first, teacher without
+gradient.
 """
 
 import math

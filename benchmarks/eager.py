@@ -1,0 +1,100 @@
+"""What one writes in PyTorch without a library: the eager baseline, the source of torch.compile's,
+and in float64 the oracle. The teacher has no gradient, so nothing is kept for it.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def kd_loss(student, teacher, target=None, temperature=4.0, kd_weight=1.0, ce_weight=0.0):
+    if kd_weight == 0:
+        return ce_weight * F.cross_entropy(student, target)
+    log_q = F.log_softmax(student / temperature, -1)
+    log_p = F.log_softmax(teacher / temperature, -1)
+    soft = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * temperature**2
+    if ce_weight == 0:
+        return soft
+    return kd_weight * soft + ce_weight * F.cross_entropy(student, target)
+
+
+def soft_cross_entropy(student, teacher, temperature=1.0):
+    p = F.softmax(teacher / temperature, -1)
+    return F.cross_entropy(student / temperature, p) * temperature**2
+
+
+def accumulation(x: Tensor) -> Tensor:
+    """Half types in float32: torch.cdist has none, and 1e-12 is 0 in float16."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def distances(x: Tensor) -> Tensor:
+    x = accumulation(x)
+    return torch.cdist(x, x)
+
+
+def rkd_distance_loss(student, teacher):
+    def normalised(x):
+        d = distances(x)
+        return d / (d.sum() / (len(x) * (len(x) - 1)))
+
+    return F.smooth_l1_loss(normalised(student), normalised(teacher))
+
+
+def irg_edge_loss(student, teacher):
+    def normalised(x):
+        squared = distances(x).square()
+        return squared / squared.max()
+
+    return F.mse_loss(normalised(student), normalised(teacher))
+
+
+def rkd_angle_loss(student, teacher):
+    def cosines(x):
+        x = accumulation(x)
+        units = F.normalize(x[None] - x[:, None], dim=-1)
+        return units @ units.mT
+
+    return F.smooth_l1_loss(cosines(student), cosines(teacher))
+
+
+def cckd_loss(student, teacher, gamma=0.4, order=2):
+    def correlations(x):
+        x = F.normalize(accumulation(x), dim=-1)
+        if order is None:
+            return torch.exp(-gamma * torch.cdist(x, x).square())
+        gram = x @ x.mT
+        value = torch.zeros_like(gram)
+        for p in range(order, -1, -1):
+            value = value * gram + math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p)
+        return value
+
+    return F.mse_loss(correlations(student), correlations(teacher))
+
+
+def angle_loss_and_gradient(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """The angle loss and its gradient vertex by vertex, in N x N memory: the oracle of large N.
+
+    cos_ijk = (S_ij + S_ik - S_jk) / (2 d_ij d_ik) with S from direct differences; for float64.
+    """
+
+    def squared(x):
+        return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+    def cosines(s, i):
+        apart = s[i] > 0
+        inverse = torch.where(apart, torch.where(apart, s[i], 1.0).rsqrt(), 0.0)
+        return (s[i][:, None] + s[i][None] - s) / 2 * inverse[:, None] * inverse[None]
+
+    student = student.detach().requires_grad_()
+    theirs, ours = squared(teacher), squared(student)
+    leaf = ours.detach().requires_grad_()
+    total = 0.0
+    for i in range(len(leaf)):
+        value = F.smooth_l1_loss(cosines(leaf, i), cosines(theirs, i), reduction="sum")
+        value.backward()
+        total = total + value.detach()
+    ours.backward(leaf.grad)
+    return total / len(leaf) ** 3, student.grad / len(leaf) ** 3
