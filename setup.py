@@ -15,6 +15,7 @@ MODES = ("auto", "cpu", "cuda", "none")
 
 COMPILE = [
     "-O3",
+    "-g0",
     "-std=c++17",
     "-fno-math-errno",
     "-fno-trapping-math",

@@ -1,0 +1,66 @@
+// The whole map of squared distances, (N, stride) with zeros on the diagonal and in the padding,
+// for kernels over triplets; and a gradient from weights of all pairs.
+#pragma once
+
+#include "cpu/laplacian.h"
+#include "cpu/map.h"
+
+namespace kdops {
+
+template <class T>
+class SquareMap {
+ public:
+  SquareMap(int64_t rows, const Tensor& like)
+      : n(rows), stride((rows + 15) / 16 * 16), values_(like, rows * stride) {
+    std::fill_n(values_.data(), n * stride, T(0));
+  }
+  T* row(int64_t i) const { return values_.data() + i * stride; }
+  T* data() const { return values_.data(); }
+  void scale(T factor) { scaled_copy(data(), n * stride, factor, data()); }
+  int64_t n, stride;
+
+ private:
+  Buffer<T> values_;
+};
+
+template <class T>
+SquareMap<T> squared_distances(const Features<T>& f, const Tensor& like) {
+  SquareMap<T> map(f.n, like);
+  const Blocks blocks(f.n);
+  for_each_tile(blocks, [&] {
+    return [&, tile = Scratch<T>(blocks.size * blocks.size), panel = Scratch<T>(f.d * lanes<T>)](
+               int64_t a, int64_t b) {
+      make_tile(f, MapKind::kSquaredDistance, blocks, a, b, tile.get(), panel.get());
+      const int64_t i0 = blocks.begin(a), j0 = blocks.begin(b);
+      for (int64_t i = 0; i < blocks.length(a); ++i) {
+        for (int64_t j = 0; j < blocks.length(b); ++j) {
+          const T s = std::max(tile.get()[i * blocks.size + j], T(0));
+          map.row(i0 + i)[j0 + j] = s;
+          map.row(j0 + j)[i0 + i] = s;
+        }
+      }
+    };
+  });
+  return map;
+}
+
+// grad x_i = sum_j weight_ij (x_i - x_j) for symmetric weights, written to out in its type S.
+template <class S, class T>
+void laplacian_gradient(const Features<T>& f, const SquareMap<T>& weight, const Tensor& out) {
+  const Blocks blocks(f.n);
+  Laplacian<S, T> side(f, out, Gradient::kLaplacian);
+  for_each_meeting(blocks, [&] {
+    return [&, sums = Scratch<T>(2 * blocks.size), panel = Scratch<T>(blocks.size * lanes<T>)](
+               int64_t a, int64_t b) {
+      PairTile<T> p;
+      p.rows = blocks.length(a), p.columns = blocks.length(b), p.stride = weight.stride;
+      p.weight = weight.row(blocks.begin(a)) + blocks.begin(b);
+      p.row_sum = sums.get(), p.column_sum = sums.get() + blocks.size;
+      sum_tile(p);
+      side.add(blocks, a, b, p, panel.get());
+    };
+  });
+  side.finish();
+}
+
+}  // namespace kdops
