@@ -31,7 +31,7 @@ def batches(case, dtype: torch.dtype):
     return [(shape, t) for shape in shapes for t in (TEMPERATURES if shape[1] < 1e4 else (4.0,))]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def problem(name: str, distribution: str, dtype: torch.dtype, shape, temperature):
     """Inputs and the oracle's answer, shared by both implementations."""
     case = BY_NAME[name]
@@ -60,7 +60,7 @@ def errors(case, function, distribution: str, dtype: torch.dtype) -> tuple[float
     return value_worst, gradient_worst
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def eager_errors(name: str, distribution: str, dtype: torch.dtype) -> tuple[float, float]:
     if name not in EAGER:
         return 0.0, 0.0
