@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -52,6 +53,27 @@ inline std::vector<Tensor> checked_features(const char* name, const std::vector<
     checked.push_back(contiguous(x));
   }
   return checked;
+}
+
+inline void fill_nan(Tensor& t) {
+  torch::stable::fill_(t, std::numeric_limits<double>::quiet_NaN());
+}
+
+// The output of a map op: (n, ..., n) in the accumulation type.
+inline Tensor new_map(const Tensor& x, int dimensions) {
+  const std::vector<int64_t> sizes(dimensions, x.size(0));
+  return torch::stable::new_empty(x, sizes, accumulation_dtype(x.scalar_type()));
+}
+
+// What a map op's upstream gradient must be.
+inline Tensor checked_upstream(const char* name, const Tensor& upstream, const Tensor& x,
+                               int dimensions) {
+  KDOPS_CHECK(upstream.dim() == dimensions, name, ": upstream must have the map's shape");
+  for (int i = 0; i < dimensions; ++i)
+    KDOPS_CHECK(upstream.size(i) == x.size(0), name, ": upstream must have the map's shape");
+  KDOPS_CHECK(upstream.scalar_type() == accumulation_dtype(x.scalar_type()), name,
+              ": upstream must have the map's dtype");
+  return contiguous(upstream);
 }
 
 // A relation's outputs: the value, then the gradients that are wanted, the teacher (last) last.

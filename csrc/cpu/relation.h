@@ -81,8 +81,7 @@ class Relation {
   }
   std::vector<Tensor> not_a_number(T* value) {
     *value = std::numeric_limits<T>::quiet_NaN();
-    for (size_t i = 1; i < outputs_.size(); ++i)
-      torch::stable::fill_(outputs_[i], std::numeric_limits<double>::quiet_NaN());
+    for (size_t i = 1; i < outputs_.size(); ++i) fill_nan(outputs_[i]);
     return std::move(outputs_);
   }
 

@@ -3,23 +3,10 @@
 // Cosines come from the map of squared distances (formulas/angle.h): memory O(N^2). In float32 that
 // identity loses the ratio of two lengths from a vertex; a batch with a ratio above 8 goes through
 // float64 as a whole.
-#include "cpu/square_map.h"
+#include "cpu/angle_map.h"
 #include "cpu/triplets.h"
 
 namespace kdops {
-
-template <class T>
-struct AngleMap {
-  Features<T> f;
-  SquareMap<T> map;
-  T eps;
-
-  AngleMap(Features<T> features, double length, const Tensor& like)
-      : f(std::move(features)),
-        map(squared_distances(f, like)),
-        eps(static_cast<T>(length * static_cast<double>(f.scale))) {}
-  AngleSide<T> side() const { return {map.data(), eps}; }
-};
 
 // Of two maps: the sum of the losses; with a gradient, the weights of self's pairs over c.
 template <class T>
@@ -115,7 +102,7 @@ void angle_loss(const std::vector<Tensor>& inputs, const std::vector<AngleMap<T>
       SquareMap<T> weight(teacher.map.n, inputs[0]);
       value += forward.value_and_weights(weight);
       weight.scale(T(2 * c));
-      laplacian_gradient<S>(maps[i].f, weight, outputs[1 + i]);
+      weighted_gradient<S>(maps[i].f, weight, Gradient::kLaplacian, outputs[1 + i]);
     } else {
       value += forward.value();
     }
@@ -123,18 +110,9 @@ void angle_loss(const std::vector<Tensor>& inputs, const std::vector<AngleMap<T>
   }
   if (teacher_grad) {
     teachers->scale(T(2 * c));
-    laplacian_gradient<S>(teacher.f, *teachers, outputs.back());
+    weighted_gradient<S>(teacher.f, *teachers, Gradient::kLaplacian, outputs.back());
   }
   *mutable_data<acc_t<S>>(outputs[0]) = static_cast<acc_t<S>>(c * value);
-}
-
-template <class T>
-bool uneven(const std::vector<AngleMap<T>>& maps) {
-  if constexpr (std::is_same_v<T, float>)
-    for (const auto& m : maps)
-      for (int64_t i = 0; i < m.map.n; ++i)
-        if (uneven_row(m.map.row(i), m.map.stride)) return true;
-  return false;
 }
 
 template <class S>
@@ -148,7 +126,7 @@ void angle_loss(const std::vector<Tensor>& inputs, double eps, double c, bool st
     finite = finite && maps.back().f.finite;
   }
   if (!finite) {
-    for (Tensor& x : outputs) torch::stable::fill_(x, std::numeric_limits<double>::quiet_NaN());
+    for (Tensor& x : outputs) fill_nan(x);
   } else if (!uneven(maps)) {
     angle_loss<S, T>(inputs, maps, c, student_grad, teacher_grad, outputs);
   } else if constexpr (std::is_same_v<T, float>) {

@@ -23,32 +23,32 @@ class SquareMap {
   Buffer<T> values_;
 };
 
+// Squared distances have zeros on the diagonal.
 template <class T>
-SquareMap<T> squared_distances(const Features<T>& f, const Tensor& like) {
+SquareMap<T> whole_map(const Features<T>& f, MapKind kind, const Tensor& like) {
   SquareMap<T> map(f.n, like);
   const Blocks blocks(f.n);
   for_each_tile(blocks, [&] {
     return [&, tile = Scratch<T>(blocks.size * blocks.size), panel = Scratch<T>(f.d * lanes<T>)](
                int64_t a, int64_t b) {
-      make_tile(f, MapKind::kSquaredDistance, blocks, a, b, tile.get(), panel.get());
+      make_tile(f, kind, blocks, a, b, tile.get(), panel.get());
       const int64_t i0 = blocks.begin(a), j0 = blocks.begin(b);
-      for (int64_t i = 0; i < blocks.length(a); ++i) {
-        for (int64_t j = 0; j < blocks.length(b); ++j) {
-          const T s = std::max(tile.get()[i * blocks.size + j], T(0));
-          map.row(i0 + i)[j0 + j] = s;
-          map.row(j0 + j)[i0 + i] = s;
-        }
-      }
+      for (int64_t i = 0; i < blocks.length(a); ++i)
+        for (int64_t j = 0; j < blocks.length(b); ++j)
+          map.row(i0 + i)[j0 + j] = map.row(j0 + j)[i0 + i] = tile.get()[i * blocks.size + j];
     };
   });
+  if (kind == MapKind::kSquaredDistance)
+    for (int64_t i = 0; i < f.n; ++i) map.row(i)[i] = T(0);
   return map;
 }
 
-// grad x_i = sum_j weight_ij (x_i - x_j) for symmetric weights, written to out in its type S.
+// The gradient of symmetric weights, written to out in its type S.
 template <class S, class T>
-void laplacian_gradient(const Features<T>& f, const SquareMap<T>& weight, const Tensor& out) {
+void weighted_gradient(const Features<T>& f, const SquareMap<T>& weight, Gradient form,
+                       const Tensor& out) {
   const Blocks blocks(f.n);
-  Laplacian<S, T> side(f, out, Gradient::kLaplacian);
+  Laplacian<S, T> side(f, out, form);
   for_each_meeting(blocks, [&] {
     return [&, sums = Scratch<T>(2 * blocks.size), panel = Scratch<T>(blocks.size * lanes<T>)](
                int64_t a, int64_t b) {

@@ -91,9 +91,9 @@ KDOPS_INLINE double triplet_vertex(const TripletTile<T>& t, int64_t a) {
         const int64_t b = std::min(b0 + r, b_count - 1), at = (t.b + b) * t.stride + t.c + c0;
         const T half = v.b_self.p[b] * T(0.5), half_other = v.b_other.p[b] * T(0.5);
         const V s_ab = V{} + v.b_self.s[b], s_ab_other = V{} + v.b_other.s[b];
-        const V cos = half * cosine_part(s_ab, load<T, W>(t.self.map + at), p, d);
+        const V cos = rounded(half * cosine_part(s_ab, load<T, W>(t.self.map + at), p, d));
         const V part = cosine_part(s_ab_other, load<T, W>(t.other.map + at), p_other, d_other);
-        const V u = cos - half_other * part;
+        const V u = cos - rounded(half_other * part);
         V h = huber_slope<T>(u);
         const bool partial = t.b == t.c && c0 < b + 1;  // some c <= b, or a repeated last row
         if (r >= rows) h = V{};

@@ -6,3 +6,17 @@
 #else
 #define KDOPS_HD inline __attribute__((always_inline))
 #endif
+
+namespace kdops {
+
+// A product that is rounded before it enters a sum: fused, equal products would not cancel.
+template <class V>
+KDOPS_HD V rounded(V x) {
+#if defined(__GNUC__) && !defined(__clang__)
+  return __builtin_assoc_barrier(x);
+#else
+  return x;  // fusing stops at the end of an expression
+#endif
+}
+
+}  // namespace kdops

@@ -27,13 +27,14 @@ struct RkdDistance {
 
   template <class V>
   KDOPS_HD static V distance(V s, T floor) {
-    return select(s < V{}, V{}, sqrt(max(s, V{} + floor)));
+    return select(s < V{}, V{}, sqrt(max(V{} + floor, s)));
   }
 
   template <class V>
   KDOPS_HD PairTerm<V> operator()(V s, V s_other) const {
     const V d = distance(s, floor);
-    const V u = d * inverse_mean - distance(s_other, floor_other) * inverse_mean_other;
+    const V d_other = distance(s_other, floor_other);
+    const V u = rounded(d * inverse_mean) - rounded(d_other * inverse_mean_other);
     const V slope = huber_slope<T>(u);
     const auto flat = (s <= V{} + floor);  // a bounded length, or none: subgradient 0
     const V weight = select(flat, V{}, (slope * scale - pull) / select(flat, V{} + T(1), d));
@@ -51,8 +52,8 @@ struct IrgEdge {
 
   template <class V>
   KDOPS_HD PairTerm<V> operator()(V s, V s_other) const {
-    const V edge = max(s, V{});
-    const V u = edge * inverse_max - max(s_other, V{}) * inverse_max_other;
+    const V edge = max(V{}, s);
+    const V u = rounded(edge * inverse_max) - rounded(max(V{}, s_other) * inverse_max_other);
     const V weight = u * scale - select(edge == V{} + largest, V{} + pull, V{});
     return {u * u, weight, V{}};
   }
@@ -109,8 +110,8 @@ struct CckdExact {
 
   template <class V>
   KDOPS_HD PairTerm<V> operator()(V s, V s_other) const {
-    const V value = exp(max(s, V{}) * -gamma);
-    const V u = value - exp(max(s_other, V{}) * -gamma);
+    const V value = exp(max(V{}, s) * -gamma);
+    const V u = value - exp(max(V{}, s_other) * -gamma);
     return {u * u, u * value * scale, V{}};
   }
 };
