@@ -230,6 +230,7 @@ KDOPS_INLINE void store_as_n(S* p, V v, int n) {
 // ---- instruction sets --------------------------------------------------------------------------
 
 enum Level { kBase, kV3, kV4 };
+constexpr const char* level_names[] = {"base", "v3", "v4"};
 
 inline Level best_level() {
 #if defined(__x86_64__)
@@ -241,11 +242,10 @@ inline Level best_level() {
 
 // What the processor has, lowered by KDOPS_CPU_LEVEL=base|v3|v4.
 inline Level first_level() {
-  const char* names[] = {"base", "v3", "v4"};
   const char* wanted = std::getenv("KDOPS_CPU_LEVEL");
   const Level best = best_level();
   for (int i = kBase; wanted != nullptr && i < best; ++i)
-    if (std::strcmp(wanted, names[i]) == 0) return static_cast<Level>(i);
+    if (std::strcmp(wanted, level_names[i]) == 0) return static_cast<Level>(i);
   return best;
 }
 

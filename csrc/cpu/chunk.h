@@ -1,0 +1,222 @@
+// One chunk of logits, small enough for the first-level cache: what softmax, KL and cross-entropy
+// need of it, each normalised by the chunk itself.
+//
+// Three sweeps. (1) The maxima. (2) e = exp((t - max) / T) and the difference d = s - t, exact and
+// less its value at the teacher's maximum. (3) With d shifted to mean 0 under p = e / sum e and
+// divided by T, q is p exp(d) / (1 + x), where x = sum p expm1(d), so
+//
+//     KL(p || q) = log(1 + x) = log1p(sum p phi(d)),    q - p = p (expm1(d) - x) / (1 + x)
+//
+// in which nothing cancels. Left behind for the gradient: e, and h = e expm1(d). A chunk where d is
+// large or not finite takes the plain way: q - p from both softmaxes.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "cpu/exp.h"
+#include "formulas/kl.h"
+
+namespace kdops {
+
+constexpr int64_t kChunk = 2048;
+
+template <class T>
+constexpr T kInfinity = std::numeric_limits<T>::infinity();
+
+// A row's chunk: lanes are columns, and a lane beyond the row is absent from both.
+template <class S, int W>
+struct Columns {
+  using T = acc_t<S>;
+  using V = vec<T, W>;
+  static constexpr int kRows = 1;
+  const S *student, *teacher;
+  int64_t count;
+
+  template <class F>
+  KDOPS_INLINE void sweep(F f) const {
+    int64_t i = 0;
+    for (; i + lanes<T, W> <= count; i += lanes<T, W>)
+      f(i, load_as<T, W>(student + i), load_as<T, W>(teacher + i));
+    if (i < count)
+      f(i, load_as_n<T, W>(student + i, count - i, -kInfinity<T>),
+        load_as_n<T, W>(teacher + i, count - i, -kInfinity<T>));
+  }
+  KDOPS_INLINE int64_t size() const { return (count + lanes<T, W> - 1) & -lanes<T, W>; }
+  static KDOPS_INLINE V sum(V x) { return broadcast<T, W>(kdops::sum(x)); }
+  static KDOPS_INLINE V max(V x) { return broadcast<T, W>(kdops::max(x)); }
+};
+
+// As many rows as lanes, transposed: lanes are rows.
+template <class T_, int W>
+struct Rows {
+  using T = T_;
+  using V = vec<T, W>;
+  static constexpr int kRows = lanes<T, W>;
+  const T *student, *teacher;
+  int64_t count;
+
+  template <class F>
+  KDOPS_INLINE void sweep(F f) const {
+    for (int64_t i = 0; i < size(); i += lanes<T, W>)
+      f(i, load<T, W>(student + i), load<T, W>(teacher + i));
+  }
+  KDOPS_INLINE int64_t size() const { return count * lanes<T, W>; }
+  static KDOPS_INLINE V sum(V x) { return x; }
+  static KDOPS_INLINE V max(V x) { return x; }
+};
+
+#define KDOPS_BODY __attribute__((always_inline))
+
+// The soft terms of a chunk, a row a lane (for Columns the same in every lane).
+template <class V>
+struct Soft {
+  V max, z;              // of the teacher: z = sum e
+  V rest;                // z less 1, when the entropy is wanted
+  V surprise;            // sum e (max - t) / T, as well
+  Difference<V> offset;  // of the logits, at the teacher's maximum
+  V centre;              // and the mean of the differences from it
+  V x, ratio;            // sum h / z, and 1 + x
+  V phi;                 // log1p(phi) + far is the chunk's KL
+  V far;
+};
+
+// Sweeps 1 and 2: writes e, and to h the differences from the offset.
+template <bool kEntropy, class Source, class T, class V = typename Source::V>
+KDOPS_INLINE V soft_sums(const Source& source, T inverse_t, Soft<V>& soft, T* e, T* h) {
+  V top = V{} - kInfinity<T>, student_at_top{};
+  source.sweep([&](int64_t, V s, V t) KDOPS_BODY {
+    student_at_top = t > top ? s : student_at_top;
+    top = max(top, t);
+  });
+  soft.max = Source::max(top);
+  student_at_top = Source::max(top == soft.max ? student_at_top : V{} - kInfinity<T>);
+  const Difference<V> offset = difference(student_at_top, soft.max);
+
+  V z{}, ones{}, surprise{}, moment{}, highest = V{} - kInfinity<T>;
+  source.sweep([&](int64_t i, V s, V t) KDOPS_BODY {
+    const V below = (t - soft.max) * inverse_t;
+    const V exp_t = exp(below);
+    const V apart = relative(difference(s, t), offset);
+    const V d = max(t, s) == -kInfinity<T> ? V{} : apart;  // a class absent from both
+    if constexpr (kEntropy) {
+      const auto one = exp_t == V{} + 1;
+      ones += one ? exp_t : V{};
+      z += one ? V{} : exp_t;
+      surprise -= exp_t == V{} ? V{} : exp_t * below;
+    } else {
+      z += exp_t;
+    }
+    moment += exp_t * d;
+    highest = max(highest, d);
+    store(e + i, exp_t);
+    store(h + i, d);
+  });
+  if constexpr (kEntropy) {
+    ones = Source::sum(ones);
+    soft.rest = Source::sum(z) + (ones - 1);
+    soft.surprise = Source::sum(surprise);
+    soft.z = soft.rest + 1;
+  } else {
+    soft.rest = soft.surprise = V{};
+    soft.z = Source::sum(z);
+  }
+  soft.offset = offset;
+  soft.centre = Source::sum(moment) / soft.z;
+  return Source::max(highest);
+}
+
+// Sweep 3: turns the differences in h into e expm1(d).
+template <class Source, class T, class V = typename Source::V>
+KDOPS_INLINE void soft_near(const Source& source, T inverse_t, Soft<V>& soft, const T* e, T* h) {
+  V phi{}, x{};
+  const int64_t size = source.size();
+  for (int64_t i = 0; i < size; i += lanes<T, sizeof(V)>) {
+    const V exp_t = load<T, sizeof(V)>(e + i);
+    const Expm1<V> d = expm1((load<T, sizeof(V)>(h + i) - soft.centre) * inverse_t);
+    const V difference = exp_t * d.value;
+    phi += exp_t * d.phi;
+    x += difference;
+    store(h + i, difference);
+  }
+  soft.phi = Source::sum(phi) / soft.z;
+  soft.x = Source::sum(x) / soft.z;
+  soft.ratio = soft.x + 1;
+  soft.far = V{};
+}
+
+// The plain way, for the lanes where far is not 0: h = f - e, f = exp((s - max s) / T).
+template <class Source, class T, class V = typename Source::V>
+[[gnu::cold]] KDOPS_INLINE void soft_far(const Source& source, T inverse_t, V far, Soft<V>& soft,
+                                         T* e, T* h) {
+  V top_s = V{} - kInfinity<T>, top_t = top_s;
+  source.sweep([&](int64_t, V s, V t) KDOPS_BODY {
+    top_s = max(top_s, s);
+    top_t = max(top_t, t);
+  });
+  top_s = Source::max(top_s), top_t = Source::max(top_t);
+  const V max_s = top_s == -kInfinity<T> ? V{} : top_s;  // then every exp is 0
+  const V max_t = top_t == -kInfinity<T> ? V{} : top_t;
+  V zs{}, zt{};
+  source.sweep([&](int64_t, V s, V t) KDOPS_BODY {
+    zs += exp((s - max_s) * inverse_t);
+    zt += exp((t - max_t) * inverse_t);
+  });
+  zs = Source::sum(zs), zt = Source::sum(zt);
+  zs = zs == V{} ? V{} + 1 : zs;
+  zt = zt == V{} ? V{} + 1 : zt;
+  V log_ratio;
+  for (int l = 0; l < lanes<T, sizeof(V)>; ++l) log_ratio[l] = std::log(zs[l] / zt[l]);
+
+  V kl{};
+  source.sweep([&](int64_t i, V s, V t) KDOPS_BODY {
+    const V exp_s = exp((s - max_s) * inverse_t), exp_t = exp((t - max_t) * inverse_t);
+    const V u = ((s - max_s) - (t - max_t)) * inverse_t - log_ratio;
+    const V term = kl_term(exp_t / zt, exp_s / zs, u, expm1(u).phi);
+    kl += max(t, s) == -kInfinity<T> ? V{} : term;
+    store(e + i, far == V{} ? load<T, sizeof(V)>(e + i) : exp_t);
+    store(h + i, far == V{} ? load<T, sizeof(V)>(h + i) : exp_s - exp_t);
+  });
+  kl = Source::sum(kl);
+  soft.max = far == V{} ? soft.max : top_t;
+  soft.z = far == V{} ? soft.z : zt;
+  soft.offset.value = far == V{} ? soft.offset.value : top_s;
+  soft.ratio = far == V{} ? soft.ratio : zs / zt;
+  soft.x = far == V{} ? soft.x : zs / zt - 1;
+  soft.phi = far == V{} ? soft.phi : V{};
+  soft.far = far == V{} ? soft.far : kl;
+}
+
+// Returns which lanes went the plain way.
+template <bool kEntropy, class Source, class T, class V = typename Source::V>
+KDOPS_INLINE V soft_chunk(const Source& source, T inverse_t, Soft<V>& soft, T* e, T* h) {
+  // exp(kFar) still meets the smallest e as a normal number.
+  constexpr T kFar = sizeof(T) == 8 ? 300 : 40;
+  const V highest = soft_sums<kEntropy>(source, inverse_t, soft, e, h);
+  const V far = (highest - soft.centre) * inverse_t < kFar ? V{} : V{} + 1;  // NaN is far
+  soft_near(source, inverse_t, soft, e, h);
+  if (__builtin_expect(max(far) != 0, 0)) soft_far(source, inverse_t, far, soft, e, h);
+  return far;
+}
+
+// The hard term: f = exp(s - max), 0 at the label, and its sum.
+template <class V>
+struct Hard {
+  V max, z;
+};
+
+template <class Source, class T, class V = typename Source::V>
+KDOPS_INLINE void hard_chunk(const Source& source, const int64_t* label, Hard<V>& hard, T* f) {
+  V top = V{} - kInfinity<T>;
+  source.sweep([&](int64_t, V s, V) KDOPS_BODY { top = max(top, s); });
+  hard.max = Source::max(top);
+  const V shift = hard.max == -kInfinity<T> ? V{} : hard.max;
+  source.sweep([&](int64_t i, V s, V) KDOPS_BODY { store(f + i, exp(s - shift)); });
+  for (int r = 0; r < Source::kRows; ++r)
+    if (label[r] >= 0 && label[r] < source.count) f[label[r] * Source::kRows + r] = 0;
+  V z{};
+  for (int64_t i = 0; i < source.size(); i += lanes<T, sizeof(V)>) z += load<T, sizeof(V)>(f + i);
+  hard.z = Source::sum(z);
+}
+
+}  // namespace kdops
