@@ -64,7 +64,7 @@ def lines(axis, rows: list[dict], across: int, value) -> None:
 
 
 def panel(axis, case: str, rows: list[dict]) -> None:
-    across, unit = (1, "us a row") if case == "kd_loss" else (0, "ms a step")
+    across, unit = (1, "µs a row") if case == "kd_loss" else (0, "ms a step")
 
     def value(row, name):
         time = seconds(row, name)

@@ -100,6 +100,11 @@ def losses(rows: list[dict]) -> list[list[str]]:
     return [[*head, "goals", "reached"], *body]
 
 
+def by_area(size: str) -> int:
+    rows, columns = map(int, size.split("x"))
+    return rows * columns
+
+
 def small_batches(rows: list[dict]) -> list[list[str]]:
     """Rows by loss, columns by size; in a cell eager's time over ours, a dtype each."""
     cells: dict[str, dict[str, list[str]]] = {}
@@ -108,7 +113,7 @@ def small_batches(rows: list[dict]) -> list[list[str]]:
         short = row["dtype"].replace("float", "f")
         sizes = cells.setdefault(row["case"], {})
         sizes.setdefault(size, []).append(f"{short} {number(row['ratio']['eager'], 'x')}")
-    columns = sorted({size for sizes in cells.values() for size in sizes}, key=len)
+    columns = sorted({size for sizes in cells.values() for size in sizes}, key=by_area)
     body = [
         [name, *(", ".join(sizes.get(size, [])) for size in columns)]
         for name, sizes in cells.items()
