@@ -9,14 +9,17 @@ namespace kdops {
 template <class T>
 struct AngleMap {
   Features<T> f;
-  SquareMap<T> map;
+  SquareMap<T> map, inverses;
   T eps;
 
   AngleMap(Features<T> features, double length, const Tensor& like)
       : f(std::move(features)),
         map(whole_map(f, MapKind::kSquaredDistance, like)),
-        eps(static_cast<T>(length * static_cast<double>(f.scale))) {}
-  AngleSide<T> side() const { return {map.data(), eps}; }
+        inverses(f.n, like),
+        eps(static_cast<T>(length * static_cast<double>(f.scale))) {
+    inverse_lengths(map.data(), map.n * map.stride, eps, inverses.data());
+  }
+  AngleSide<T> side() const { return {map.data(), inverses.data()}; }
 };
 
 // Maps between whose angles float32 would lose digits: some two lengths at a vertex are too uneven.

@@ -20,10 +20,10 @@ class Triplets {
   // Adds to `weight`, symmetric.
   double value_and_weights(SquareMap<T>& weight) {
     SquareMap<T> sum_a(n_, like_), sum_b(n_, like_);
-    Buffer<T> z(like_, groups() * n_ * stride_);
-    const double total = half_sums(&sum_a, &sum_b, z.data()) + pairs_with_themselves();
+    Buffer<T> half_z(like_, groups() * n_ * stride_);
+    const double total = half_sums(&sum_a, &sum_b, half_z.data()) + pairs_with_themselves();
     parallel(n_, 16, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) add_weights(i, sum_a, sum_b, z.data(), weight);
+      for (int64_t i = begin; i < end; ++i) add_weights(i, sum_a, sum_b, half_z.data(), weight);
     });
     return total;
   }
@@ -32,7 +32,7 @@ class Triplets {
   int64_t groups() const { return std::min<int64_t>(n_, n_ < 1024 ? 8 : 4); }
 
   // The triplets with b < c stand for those with c < b too.
-  double half_sums(SquareMap<T>* sum_a, SquareMap<T>* sum_b, T* z) {
+  double half_sums(SquareMap<T>* sum_a, SquareMap<T>* sum_b, T* half_z) {
     std::vector<double> parts(groups());
     parallel(groups(), 1, [&](int64_t begin, int64_t end) {
       for (int64_t g = begin; g < end; ++g) {
@@ -40,9 +40,9 @@ class Triplets {
         t.self = self_.side(), t.other = other_.side(), t.n = n_, t.stride = stride_;
         t.a_begin = n_ * g / groups(), t.a_end = n_ * (g + 1) / groups();
         t.sum_a = sum_a ? sum_a->data() : nullptr, t.sum_b = sum_b ? sum_b->data() : nullptr;
-        t.z = z ? z + g * n_ * stride_ : nullptr;
-        for (t.b = 0; t.b < n_; t.b += kTripletTile)
-          for (t.c = t.b; t.c < n_; t.c += kTripletTile) parts[g] += triplet_tile(t);
+        t.half_z = half_z ? half_z + g * n_ * stride_ : nullptr;
+        for (t.b = 0; t.b < n_; t.b += kTileRows)
+          for (t.c = t.b; t.c < n_; t.c += kTileColumns) parts[g] += triplet_tile(t);
       }
     });
     double total = 0;
@@ -52,9 +52,8 @@ class Triplets {
 
   // cos and cos' of b with itself at a: unequal where one side's pair has no, or a bounded, length.
   T self_difference(int64_t a, int64_t b) const {
-    const T s = self_.map.row(a)[b], s_other = other_.map.row(a)[b];
-    return self_cosine(s, inverse_length(s, self_.eps), self_.eps) -
-           self_cosine(s_other, inverse_length(s_other, other_.eps), other_.eps);
+    return self_cosine(self_.map.row(a)[b], self_.inverses.row(a)[b], self_.eps) -
+           self_cosine(other_.map.row(a)[b], other_.inverses.row(a)[b], other_.eps);
   }
   double pairs_with_themselves() const {
     double total = 0;
@@ -68,16 +67,16 @@ class Triplets {
   }
 
   T vertex(int64_t i, int64_t j, const SquareMap<T>& a, const SquareMap<T>& b) const {
-    const T s = self_.map.row(i)[j], p = inverse_length(s, self_.eps);
+    const T p = self_.inverses.row(i)[j];
     const T bounded = p * self_.eps < T(1) ? T(0) : p * p * huber_slope<T>(self_difference(i, j));
     return vertex_weight(a.row(i)[j], b.row(i)[j], p, self_.eps) + bounded;
   }
   // Row i above the diagonal, and its mirror image.
-  void add_weights(int64_t i, const SquareMap<T>& a, const SquareMap<T>& b, const T* z,
+  void add_weights(int64_t i, const SquareMap<T>& a, const SquareMap<T>& b, const T* half_z,
                    SquareMap<T>& weight) const {
     for (int64_t j = i + 1; j < n_; ++j) {
       T w = vertex(i, j, a, b) + vertex(j, i, a, b);
-      for (int64_t g = 0; g < groups(); ++g) w -= z[(g * n_ + i) * stride_ + j];
+      for (int64_t g = 0; g < groups(); ++g) w -= 2 * half_z[(g * n_ + i) * stride_ + j];
       weight.row(i)[j] += w;
       weight.row(j)[i] = weight.row(i)[j];
     }

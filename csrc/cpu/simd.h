@@ -13,6 +13,10 @@
 #include <cstring>
 #include <type_traits>
 
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#include <immintrin.h>  // declares them
+#define KDOPS_V4_BUILTINS
+#endif
 #define KDOPS_INLINE inline __attribute__((always_inline))
 
 namespace kdops {
@@ -60,12 +64,21 @@ template <class M, class V>
 KDOPS_INLINE V select(M mask, V a, V b) {
   return mask ? a : b;
 }
+// GCC finds vmaxps in the comparison on every level but v4, where it compares and blends.
 template <class V>
 KDOPS_INLINE V max(V a, V b) {  // b where one is NaN
+#ifdef KDOPS_V4_BUILTINS
+  if constexpr (std::is_same_v<V, vec<float>>) return __builtin_ia32_maxps512_mask(a, b, a, -1, 4);
+  if constexpr (std::is_same_v<V, vec<double>>) return __builtin_ia32_maxpd512_mask(a, b, a, -1, 4);
+#endif
   return a > b ? a : b;
 }
 template <class V>
 KDOPS_INLINE V min(V a, V b) {
+#ifdef KDOPS_V4_BUILTINS
+  if constexpr (std::is_same_v<V, vec<float>>) return __builtin_ia32_minps512_mask(a, b, a, -1, 4);
+  if constexpr (std::is_same_v<V, vec<double>>) return __builtin_ia32_minpd512_mask(a, b, a, -1, 4);
+#endif
   return a < b ? a : b;
 }
 template <class V>

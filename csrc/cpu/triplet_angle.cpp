@@ -12,20 +12,13 @@ AngleMap<double> exact_angle_map(const Tensor& x, double eps) {
   }
 }
 
-// A vertex's inverse lengths.
-inline std::vector<double> inverse_lengths(const AngleMap<double>& m, int64_t a) {
-  std::vector<double> p(m.map.n);
-  for (int64_t b = 0; b < m.map.n; ++b) p[b] = inverse_length(m.map.row(a)[b], m.eps);
-  return p;
-}
-
 template <class T>
 void write_cosines(const AngleMap<double>& m, T* out) {
   const int64_t n = m.map.n;
   parallel(n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t a = begin; a < end; ++a) {
       const double* s = m.map.row(a);
-      const std::vector<double> p = inverse_lengths(m, a);
+      const double* p = m.inverses.row(a);
       for (int64_t b = 0; b < n; ++b) {
         const double* s_b = m.map.row(b);
         T* cos = out + (a * n + b) * n;
@@ -64,7 +57,7 @@ class CosineGradient {
 
   void vertex_row(int64_t a, double* out) const {
     const double* s = m_.map.row(a);
-    const std::vector<double> p = inverse_lengths(m_, a);
+    const double* p = m_.inverses.row(a);
     for (int64_t b = 0; b < n_; ++b) {
       double sum_a = 0, sum_b = 0;
       for (int64_t c = 0; c < n_; ++c) {
@@ -80,7 +73,7 @@ class CosineGradient {
 
   void opposite_row(int64_t b, double* out) const {
     for (int64_t a = 0; a < n_; ++a) {
-      const std::vector<double> p = inverse_lengths(m_, a);
+      const double* p = m_.inverses.row(a);
       for (int64_t c = 0; c < n_; ++c) out[c] += slope(a, b, c) * p[b] * p[c];
     }
   }

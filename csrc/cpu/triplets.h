@@ -1,6 +1,6 @@
-// All triplets of a batch from its map: the angle loss and what its gradient needs.
+// All triplets of a batch from its maps: the angle loss and what its gradient needs.
 //
-// Half of the triplets are visited, b < c at a vertex a, tile by tile of (b, c), so that the map
+// Half of the triplets are visited, b < c at a vertex a, tile by tile of (b, c), so that the maps
 // and Z stay in the cache while all vertices of a group pass. A group has its own Z; groups are
 // fixed, not one a thread, and their Z are summed in order: the result does not depend on threads.
 #pragma once
@@ -14,14 +14,13 @@
 
 namespace kdops {
 
-constexpr int64_t kTripletRows = 4, kTripletTile = 64;
+constexpr int64_t kTripletRows = 3, kTileRows = 48, kTileColumns = 512;
 constexpr float kUneven = 64;  // of squared lengths
 
-// One side's map and lengths' bound.
+// A side's squared distances and inverse lengths, (n, stride), 0 in the padding.
 template <class T>
 struct AngleSide {
-  const T* map;  // (n, stride) squared distances, 0 in the padding
-  T eps;
+  const T *squares, *inverses;
 };
 
 template <class T>
@@ -30,96 +29,86 @@ struct TripletTile {
   int64_t n, stride;
   int64_t a_begin, a_end;  // the vertices of a group
   int64_t b, c;            // the first row and column of the tile, b <= c
-  T *sum_a, *sum_b;        // A and B, (n, stride); none: the value alone
-  T* z;                    // the group's, (n, stride)
+  T *sum_a, *sum_b;        // A and B, (n, stride)
+  T* half_z;               // the group's Z / 2, (n, stride); none: the value alone
 };
 
-// A vertex's distances to kTripletTile rows from `first` on.
-template <class T>
-struct Spokes {
-  T s[kTripletTile], p[kTripletTile], d[kTripletTile];
+template <class V>
+struct HalfSpoke {
+  V p, d;  // of a vector of c: half the inverse length, half the length
 };
-
 template <int W, class T>
-KDOPS_INLINE void load_spokes(const AngleSide<T>& side, const T* row, int64_t count,
-                              Spokes<T>& out) {
-  for (int64_t i = 0; i < count; i += lanes<T, W>) {
-    const vec<T, W> s = load<T, W>(row + i), p = inverse_length<T>(s, side.eps);
-    store(out.s + i, s), store(out.p + i, p), store(out.d + i, s * p);
-  }
+KDOPS_INLINE HalfSpoke<vec<T, W>> half_spoke(const AngleSide<T>& side, int64_t at) {
+  const vec<T, W> p = load<T, W>(side.inverses + at) * T(0.5);
+  return {p, load<T, W>(side.squares + at) * p};
 }
 
-template <class T>
-struct VertexSpokes {
-  Spokes<T> b_self, b_other, c_self, c_other;
-};
-
-template <int W, class T>
-KDOPS_INLINE void load_vertex(const TripletTile<T>& t, int64_t a, VertexSpokes<T>& v) {
-  const int64_t b_count = std::min(kTripletTile, t.stride - t.b);
-  const int64_t c_count = std::min(kTripletTile, t.stride - t.c);
-  const T *self = t.self.map + a * t.stride, *other = t.other.map + a * t.stride;
-  load_spokes<W>(t.self, self + t.b, b_count, v.b_self);
-  load_spokes<W>(t.other, other + t.b, b_count, v.b_other);
-  load_spokes<W>(t.self, self + t.c, c_count, v.c_self);
-  load_spokes<W>(t.other, other + t.c, c_count, v.c_other);
-}
-
-template <int W, bool kGradient, class T>
-KDOPS_INLINE double triplet_vertex(const TripletTile<T>& t, int64_t a) {
+// The rows b0 .. b0 + kTripletRows of the tile at vertex a; returns their value.
+template <int W, bool kGradient, bool kDiagonal, class T>
+KDOPS_INLINE double triplet_rows(const TripletTile<T>& t, int64_t a, int64_t b0) {
   using V = vec<T, W>;
   constexpr int L = lanes<T, W>;
-  const int64_t b_count = std::min(kTripletTile, t.n - t.b);
-  const int64_t c_count = std::min(kTripletTile, t.stride - t.c);
-  VertexSpokes<T> v;
-  load_vertex<W>(t, a, v);
-  T *sum_a = t.sum_a + a * t.stride, *sum_b = t.sum_b + a * t.stride;
+  const int64_t row = a * t.stride, end = std::min(t.stride, t.c + kTileColumns);
+  const int64_t first = kDiagonal ? b0 / L * L : t.c;  // tiles begin at whole vectors
+  const int64_t rows = std::min(kTripletRows, std::min(t.n, t.b + kTileRows) - b0);
+  int64_t at[kTripletRows];
+  V s[kTripletRows], p[kTripletRows], s_other[kTripletRows], p_other[kTripletRows];
+#pragma GCC unroll 4
+  for (int64_t r = 0; r < kTripletRows;
+       ++r) {  // a row too many has length 0: all its cosines are 0
+    const int64_t b = b0 + std::min(r, rows - 1);
+    at[r] = b * t.stride;
+    s[r] = V{} + t.self.squares[row + b], s_other[r] = V{} + t.other.squares[row + b];
+    p[r] = V{} + (r < rows ? t.self.inverses[row + b] : T(0));
+    p_other[r] = V{} + (r < rows ? t.other.inverses[row + b] : T(0));
+  }
   integers_t<V> lane;
   for (int l = 0; l < L; ++l) lane[l] = l;
-
-  double total = 0;
-  for (int64_t b0 = 0; b0 < b_count; b0 += kTripletRows) {
-    const int64_t rows = std::min(kTripletRows, b_count - b0);
-    V value = {}, row_a[kTripletRows] = {}, row_b[kTripletRows] = {};
-    const int64_t first = t.b == t.c ? b0 / L * L : 0;
-    for (int64_t c0 = first; c0 < c_count; c0 += L) {
-      const V p = load<T, W>(v.c_self.p + c0), d = load<T, W>(v.c_self.d + c0);
-      const V p_other = load<T, W>(v.c_other.p + c0), d_other = load<T, W>(v.c_other.d + c0);
-      V column_a = {}, column_b = {};
+  V value = {}, row_a[kTripletRows] = {}, row_b[kTripletRows] = {};
+  for (int64_t c = first; c < end; c += L) {
+    const HalfSpoke<V> spoke = half_spoke<W>(t.self, row + c),
+                       other = half_spoke<W>(t.other, row + c);
+    V column_a = {}, column_b = {};
 #pragma GCC unroll 4
-      for (int64_t r = 0; r < kTripletRows; ++r) {
-        const int64_t b = std::min(b0 + r, b_count - 1), at = (t.b + b) * t.stride + t.c + c0;
-        const T half = v.b_self.p[b] * T(0.5), half_other = v.b_other.p[b] * T(0.5);
-        const V s_ab = V{} + v.b_self.s[b], s_ab_other = V{} + v.b_other.s[b];
-        const V cos = rounded(half * cosine_part(s_ab, load<T, W>(t.self.map + at), p, d));
-        const V part = cosine_part(s_ab_other, load<T, W>(t.other.map + at), p_other, d_other);
-        const V u = cos - rounded(half_other * part);
-        V h = huber_slope<T>(u);
-        const bool partial = t.b == t.c && c0 < b + 1;  // some c <= b, or a repeated last row
-        if (r >= rows) h = V{};
-        if (partial) h = select(lane + element_t<decltype(lane)>(c0 - b) > 0, h, V{});
-        value += huber_value<T>(u, h);
-        if constexpr (kGradient) {
-          const V hp = h * p;
-          row_a[r] += hp, row_b[r] += h * cos;
-          column_a += h * v.b_self.p[b], column_b += h * cos;
-          if (r < rows) store(t.z + at, load<T, W>(t.z + at) + hp * v.b_self.p[b]);
-        }
-      }
+    for (int64_t r = 0; r < kTripletRows; ++r) {
+      const V square = load<T, W>(t.self.squares + at[r] + c);
+      const V cos = rounded(p[r] * cosine_part(s[r], square, spoke.p, spoke.d));
+      const V square_other = load<T, W>(t.other.squares + at[r] + c);
+      const V u =
+          cos - rounded(p_other[r] * cosine_part(s_other[r], square_other, other.p, other.d));
+      V h = huber_slope<T>(u);
+      if (kDiagonal && c < b0 + kTripletRows)
+        h = select(lane > element_t<integers_t<V>>(b0 + r - c), h, V{});
+      value += huber_value<T>(u, h);
       if constexpr (kGradient) {
-        T *column = sum_a + t.c + c0, *column_other = sum_b + t.c + c0;
-        store(column, load<T, W>(column) + column_a);
-        store(column_other, load<T, W>(column_other) + column_b);
+        const V hp = h * spoke.p;
+        row_a[r] += hp, row_b[r] += h * cos;
+        column_a += h * p[r], column_b += h * cos;
+        T* z = t.half_z + at[r] + c;
+        store(z, load<T, W>(z) + hp * p[r]);
       }
     }
-    total += sum(value);
     if constexpr (kGradient) {
-      for (int64_t r = 0; r < rows; ++r) {
-        sum_a[t.b + b0 + r] += sum(row_a[r]);
-        sum_b[t.b + b0 + r] += sum(row_b[r]);
-      }
+      T *to_a = t.sum_a + row + c, *to_b = t.sum_b + row + c;
+      store(to_a, load<T, W>(to_a) + column_a), store(to_b, load<T, W>(to_b) + column_b);
     }
   }
+  if constexpr (kGradient) {
+    for (int64_t r = 0; r < rows; ++r) {
+      t.sum_a[row + b0 + r] += 2 * sum(row_a[r]);
+      t.sum_b[row + b0 + r] += sum(row_b[r]);
+    }
+  }
+  return sum(value);
+}
+
+template <int W, bool kGradient, bool kDiagonal, class T>
+KDOPS_INLINE double triplet_group(const TripletTile<T>& t) {
+  const int64_t end = std::min(t.n, t.b + kTileRows);
+  double total = 0;
+  for (int64_t a = t.a_begin; a < t.a_end; ++a)
+    for (int64_t b = t.b; b < end; b += kTripletRows)
+      total += triplet_rows<W, kGradient, kDiagonal>(t, a, b);
   return total;
 }
 
@@ -127,18 +116,27 @@ KDOPS_INLINE double triplet_vertex(const TripletTile<T>& t, int64_t a) {
 // writes the tile of Z.
 template <int W, class T>
 KDOPS_INLINE double triplet_tile_impl(const TripletTile<T>& t) {
-  double total = 0;
-  if (t.z == nullptr) {
-    for (int64_t a = t.a_begin; a < t.a_end; ++a) total += triplet_vertex<W, false>(t, a);
-    return total;
-  }
-  for (int64_t b = t.b; b < std::min(t.n, t.b + kTripletTile); ++b)
-    std::fill_n(t.z + b * t.stride + t.c, std::min(kTripletTile, t.stride - t.c), T(0));
-  for (int64_t a = t.a_begin; a < t.a_end; ++a) total += triplet_vertex<W, true>(t, a);
-  return total;
+  const bool diagonal = t.b == t.c;
+  if (t.half_z == nullptr)
+    return diagonal ? triplet_group<W, false, true>(t) : triplet_group<W, false, false>(t);
+  const int64_t columns = std::min(kTileColumns, t.stride - t.c);
+  for (int64_t b = t.b; b < std::min(t.n, t.b + kTileRows); ++b)
+    std::fill_n(t.half_z + b * t.stride + t.c, columns, T(0));
+  return diagonal ? triplet_group<W, true, true>(t) : triplet_group<W, true, false>(t);
 }
 KDOPS_MULTIVERSION(triplet_tile, (const TripletTile<float>& t), (t))
 KDOPS_MULTIVERSION(triplet_tile, (const TripletTile<double>& t), (t))
+
+// One map's inverse lengths.
+template <int W, class T>
+KDOPS_INLINE void inverse_lengths_impl(const T* squares, int64_t n, T eps, T* inverses) {
+  for (int64_t i = 0; i < n; i += lanes<T, W>)
+    store(inverses + i, inverse_length<T>(load<T, W>(squares + i), eps));
+}
+KDOPS_MULTIVERSION(inverse_lengths, (const float* s, int64_t n, float eps, float* p),
+                   (s, n, eps, p))
+KDOPS_MULTIVERSION(inverse_lengths, (const double* s, int64_t n, double eps, double* p),
+                   (s, n, eps, p))
 
 // Whether a row has two lengths, not 0, so unequal that float32 would lose the angle between them.
 template <int W, class T>

@@ -12,11 +12,10 @@ namespace kdops {
 // A product that is rounded before it enters a sum: fused, equal products would not cancel.
 template <class V>
 KDOPS_HD V rounded(V x) {
-#if defined(__GNUC__) && !defined(__clang__)
-  return __builtin_assoc_barrier(x);
-#else
-  return x;  // fusing stops at the end of an expression
+#if defined(__x86_64__) && !defined(__CUDA_ARCH__)
+  asm("" : "+v"(x));  // no instruction; a barrier that GCC knows would split vectors into scalars
 #endif
+  return x;
 }
 
 }  // namespace kdops
