@@ -12,7 +12,7 @@ from . import machine, report
 
 TIERS = {"quick": ("quick",), "default": ("quick", "default"), "full": ("quick", "default", "full")}
 BUDGET = {"quick": 0.3, "default": 2.0, "full": 4.0}  # CPU seconds of the rounds of one workload
-SMALL_BUDGET = 0.4
+SMALL_BUDGET = 0.15
 rows = pytest.StashKey[list]()
 
 

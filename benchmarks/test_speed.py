@@ -75,7 +75,7 @@ def limit_seconds(workload, times: dict) -> list[float]:
     ]
 
 
-def figures(workload, rivals, runs: dict, times: dict) -> dict:
+def figures(workload, rivals, runs: dict, times: dict, student: torch.Tensor) -> dict:
     """What the results keep of one workload."""
     ours = times["kdops"]
     row = {"seconds": measure.quantile(ours, 0.25), "rounds": len(ours), "raw": times}
@@ -85,7 +85,8 @@ def figures(workload, rivals, runs: dict, times: dict) -> dict:
     if workload.limit:
         row["limit"] = measure.ratio(ours, limit_seconds(workload, times))
     if workload.group == "losses":
-        row["memory"] = {name: measure.peak_memory(runs[name]) for name in ("kdops", *rivals)}
+        names = ("kdops", *rivals)
+        row["memory"] = {name: measure.peak_memory(runs[name], student) for name in names}
     return row
 
 
@@ -107,5 +108,5 @@ def test_speed(workload, benchmark, compiled, budget, record):
     runs |= {name: PROBES[name](*inputs[:2]) for name in probes}
     if not benchmark.enabled:
         return
-    row = figures(workload, rivals, runs, alternate(benchmark, runs, budget))
+    row = figures(workload, rivals, runs, alternate(benchmark, runs, budget), inputs[0])
     record(workload, row | {"errors": errors})
