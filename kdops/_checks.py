@@ -1,7 +1,7 @@
 """What an argument must be: each check once, in the caller's words, before anything is computed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -81,6 +81,8 @@ def relation(function: str, students: Sequence[Tensor], teacher: Tensor) -> None
 
 def number(function: str, name: str, value: float, low: float = -math.inf) -> float:
     """A finite real number, at least low."""
+    if type(value) is float and low <= value < math.inf and value > -math.inf:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{function}: {name} must be a number, got {type(value).__name__}")
     if not math.isfinite(value) or value < low:
@@ -91,6 +93,9 @@ def number(function: str, name: str, value: float, low: float = -math.inf) -> fl
 
 def temperature(function: str, value: float | Tensor) -> float:
     """A number in [2^-20, 2^20]; a 0-dim CPU tensor without gradient is read once."""
+    low, high = TEMPERATURE_RANGE
+    if type(value) is float and low <= value <= high:
+        return value
     if isinstance(value, Tensor):
         if value.dim() or value.device.type != "cpu" or value.requires_grad or value.is_complex():
             raise TypeError(
@@ -101,7 +106,6 @@ def temperature(function: str, value: float | Tensor) -> float:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{function}: temperature must be a number, got {type(value).__name__}")
-    low, high = TEMPERATURE_RANGE
     if not low <= value <= high:
         raise ValueError(
             f"{function}: temperature must be finite and > 0 (2^-20 to 2^20), got {value}"
@@ -109,7 +113,7 @@ def temperature(function: str, value: float | Tensor) -> float:
     return float(value)
 
 
-def one_of(function: str, name: str, value, choices: Sequence) -> None:
+def one_of(function: str, name: str, value, choices: Collection) -> None:
     if value not in choices:
         raise ValueError(
             f"{function}: {name} must be one of {', '.join(map(repr, choices))}, got {value!r}"

@@ -21,19 +21,23 @@ _compiling = torch.compiler.is_compiling
 _exporting = torch.compiler.is_exporting
 
 # Private names, each fetched once, each with the safe answer where a torch version lacks it.
-_functorch_active = getattr(torch._C._functorch, "_are_functorch_transforms_active", None)
-if _functorch_active is None:  # then every call pays for the public way
-
-    def _functorch_active() -> bool:
-        return torch._C._functorch.maybe_current_level() is not None
-
-
+_functorch_active = getattr(
+    torch._C._functorch,
+    "_are_functorch_transforms_active",
+    lambda: torch._C._functorch.maybe_current_level() is not None,
+)
 _keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+_raw_apply = vars(torch._C._FunctionBase).get("apply")  # Function.apply without its Python layer
 
 
 def _dual_active() -> bool:
     """Whether forward-mode AD is on: a custom op would lose the tangent silently."""
     return getattr(forward_ad, "_current_level", 0) >= 0
+
+
+def eager_apply(function: type[Function]) -> Callable:
+    """function.apply for plain tensors outside transforms and torch.compile."""
+    return function.apply if _raw_apply is None else _raw_apply.__get__(None, function)
 
 
 _warned = False
@@ -57,7 +61,7 @@ def _without_library(function: str, device: str) -> bool:
     return False
 
 
-def native(function: str, *tensors: Tensor | None) -> bool:
+def native(function: str, *tensors: Tensor) -> bool:
     """Whether the kernels serve this call; transforms, subclasses, export are the reference's."""
     if choice.name == "reference":
         return False
@@ -67,7 +71,7 @@ def native(function: str, *tensors: Tensor | None) -> bool:
     if _functorch_active() or _dual_active():
         return False
     for x in tensors:
-        if x is not None and type(x) not in _PLAIN:
+        if type(x) not in _PLAIN:
             return False
     return device in _native.loaded or _without_library(function, device)
 
@@ -81,54 +85,21 @@ def in_full_precision(formula: Callable, tensors: tuple, scalars: tuple) -> Tens
         return formula(tensors, scalars)
 
 
-class Loss:
-    """One loss: its public name, its native op, and its formula in the reference.
-
-    Both are called with (tensors, scalars). The op also takes whether the gradient of the students
-    and of the teacher are wanted, and returns the value followed by these gradients.
-    """
-
-    def __init__(self, name: str, op: Callable, formula: Callable):
-        self.name, self.op, self.formula = name, op, formula
-
-    def __call__(self, tensors: tuple, scalars: tuple, served: bool = True) -> Tensor:
-        """The loss of checked tensors; `served` is false for a gradient that the kernel has not."""
-        if not (served and native(self.name, *tensors)):
-            return in_full_precision(self.formula, tensors, scalars)
-        if _grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
-            return _NativeLoss.apply(self, scalars, *tensors)
-        return self.op(tensors, scalars, False, False)[0]
-
-
-def _differentiable(x: Tensor | None) -> bool:
-    return x is not None and x.is_floating_point()
-
-
 def second_order() -> bool:
     """Inside a backward: whether it is itself differentiated (create_graph=True)."""
     return _grad_enabled() and not _compiling()
 
 
-def _second_order(ctx, tensors: tuple, upstream: Tensor) -> tuple:
-    """The gradient as a differentiable function of the inputs, through the reference."""
-    wanted = [i for i in ctx.slots if ctx.needs_input_grad[2 + i]]
+def gradient_graph(formula: Callable, tensors: tuple, scalars: tuple, wanted: list, upstream):
+    """The gradients of tensors[i], i in wanted, as differentiable functions of the tensors."""
     with torch.enable_grad():
-        value = in_full_precision(ctx.loss.formula, tensors, ctx.scalars)
-        gradients = torch.autograd.grad(
-            value, [tensors[i] for i in wanted], upstream, create_graph=True
-        )
-    return tuple(zip(wanted, gradients, strict=True))
-
-
-def _placed(ctx, gradients) -> tuple:
-    placed = [None] * (2 + ctx.count)
-    for slot, gradient in gradients:
-        if ctx.needs_input_grad[2 + slot]:
-            placed[2 + slot] = gradient
-    return tuple(placed)
+        value = in_full_precision(formula, tensors, scalars)
+        inputs = [tensors[i] for i in wanted]
+        return torch.autograd.grad(value, inputs, upstream, create_graph=True)
 
 
 def _product(gradient: Tensor, upstream: Tensor) -> Tensor:
+    upstream = upstream.unsqueeze(-1) if upstream.dim() else upstream  # one value a row
     return (gradient * upstream).to(gradient.dtype)
 
 
@@ -137,30 +108,97 @@ def _scaled(gradient: Tensor, upstream: Tensor) -> Tensor:
     if _compiling() or _keeps_graph():  # what is kept must not be what is handed out
         return _product(gradient, upstream)
     try:
-        return gradient.mul_(upstream)
-    except RuntimeError:  # a batched upstream (is_grads_batched) cannot be taken in place
+        if upstream.dim():
+            return gradient.mul_(upstream.unsqueeze(-1))
+        return gradient if upstream.item() == 1 else gradient.mul_(upstream)
+    except RuntimeError:  # a batched upstream (is_grads_batched) cannot be read or taken in place
         return _product(gradient, upstream)
 
 
-class _NativeLoss(Function):
+class RowLoss:
+    """A loss of rows of logits: op and formula are called with (student, teacher, ...), scalars.
+
+    The op also takes whether the student's gradient is wanted; it returns the value and that. The
+    teacher's gradient is the reference's.
+    """
+
+    def __init__(self, name: str, op: Callable, formula: Callable):
+        self.name, self.op, self.formula = name, op, formula
+
+    def __call__(self, tensors: tuple, scalars: tuple) -> Tensor:
+        student, teacher = tensors[0], tensors[1]
+        if teacher.requires_grad or not native(self.name, student, teacher):
+            return in_full_precision(self.formula, tensors, scalars)
+        if not (student.requires_grad and _grad_enabled()):
+            return self.op(tensors, scalars, False)[0]
+        apply = _NativeRows.apply if _compiling() else _apply_rows
+        return apply(self, scalars, *tensors)
+
+
+class _NativeRows(Function):
     @staticmethod
     def forward(ctx, loss, scalars, *tensors):
-        """Value and gradients in one pass; the teacher is the last differentiable input."""
-        needs = ctx.needs_input_grad[2:]
-        *students, teacher = [i for i, x in enumerate(tensors) if _differentiable(x)]
-        student_grad, teacher_grad = any(needs[i] for i in students), needs[teacher]
-        value, *gradients = loss.op(tensors, scalars, student_grad, teacher_grad)
-        ctx.loss, ctx.scalars, ctx.count = loss, scalars, len(tensors)
-        ctx.slots = (students if student_grad else []) + ([teacher] if teacher_grad else [])
+        value, gradient = loss.op(tensors, scalars, True)
+        ctx.call = loss, scalars
+        ctx.save_for_backward(gradient, *tensors)
+        return value
+
+    @staticmethod
+    def backward(ctx, upstream):
+        gradient, *tensors = ctx.saved_tensors
+        if second_order():
+            loss, scalars = ctx.call
+            gradient = gradient_graph(loss.formula, tuple(tensors), scalars, [0], upstream)[0]
+        else:
+            gradient = _scaled(gradient, upstream)
+        return None, None, gradient, *(None,) * (len(tensors) - 1)
+
+
+_apply_rows = eager_apply(_NativeRows)
+
+
+class RelationLoss:
+    """A loss of maps: op and formula are called with (*students, teacher), scalars.
+
+    The op also takes whether the students' and the teacher's gradients are wanted, and returns the
+    value followed by these.
+    """
+
+    def __init__(self, name: str, op: Callable, formula: Callable):
+        self.name, self.op, self.formula = name, op, formula
+
+    def __call__(self, tensors: tuple, scalars: tuple, served: bool = True) -> Tensor:
+        """The loss of checked tensors; `served` is false for what the kernel has not."""
+        if not (served and native(self.name, *tensors)):
+            return in_full_precision(self.formula, tensors, scalars)
+        if not (_grad_enabled() and any([x.requires_grad for x in tensors])):
+            return self.op(tensors, scalars, False, False)[0]
+        apply = _NativeRelation.apply if _compiling() else _apply_relation
+        return apply(self, scalars, *tensors)
+
+
+class _NativeRelation(Function):
+    @staticmethod
+    def forward(ctx, loss, scalars, *tensors):
+        *students, teacher = ctx.needs_input_grad[2:]
+        value, *gradients = loss.op(tensors, scalars, True in students, teacher)
+        ctx.call = loss, scalars
         ctx.save_for_backward(*tensors, *gradients)
         return value
 
     @staticmethod
     def backward(ctx, upstream):
-        saved = ctx.saved_tensors
-        tensors, gradients = saved[: ctx.count], saved[ctx.count :]
+        needs, saved = ctx.needs_input_grad[2:], ctx.saved_tensors
+        tensors, gradients = saved[: len(needs)], saved[len(needs) :]
         if second_order():
-            return _placed(ctx, _second_order(ctx, tensors, upstream))
-        upstream = upstream.unsqueeze(-1) if upstream.dim() else upstream  # one value a row
-        gradients = [_scaled(gradient, upstream) for gradient in gradients]
-        return _placed(ctx, zip(ctx.slots, gradients, strict=True))
+            wanted = [i for i, need in enumerate(needs) if need]
+            gradients = gradient_graph(ctx.call[0].formula, tensors, ctx.call[1], wanted, upstream)
+        else:
+            first = 0 if True in needs[:-1] else len(needs) - 1  # the students' gradients, if any
+            wanted = range(first, first + len(gradients))
+            gradients = [_scaled(gradient, upstream) for gradient in gradients]
+        placed = dict(zip(wanted, gradients, strict=True))
+        return None, None, *(placed.get(i) if need else None for i, need in enumerate(needs))
+
+
+_apply_relation = eager_apply(_NativeRelation)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from .. import _checks
-from ._dispatch import in_full_precision, native, second_order
+from ._dispatch import gradient_graph, in_full_precision, native, second_order
 from ._rows import accumulation_dtype
 
 
@@ -40,11 +40,11 @@ class _NativeMap(Function):
     @staticmethod
     def backward(ctx, upstream):
         (x,) = ctx.saved_tensors
-        if not second_order():
-            return None, None, ctx.map.backward(upstream, x, *ctx.scalars)
-        with torch.enable_grad():
-            value = in_full_precision(ctx.map.formula, (x,), ctx.scalars)
-            return None, None, *torch.autograd.grad(value, x, upstream, create_graph=True)
+        if second_order():
+            (gradient,) = gradient_graph(ctx.map.formula, (x,), ctx.scalars, [0], upstream)
+        else:
+            gradient = ctx.map.backward(upstream, x, *ctx.scalars)
+        return None, None, gradient
 
 
 def map_output(x: Tensor, dimensions: int) -> Tensor:

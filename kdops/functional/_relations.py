@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .. import _checks
-from ._dispatch import Loss
+from ._dispatch import RelationLoss
 from ._rows import accumulation_dtype, same_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -21,7 +21,7 @@ def relation_outputs(features: list[Tensor], student_grad: bool, teacher_grad: b
 
 
 def relation(
-    loss: Loss,
+    loss: RelationLoss,
     student: Students,
     teacher: Tensor,
     scalars: tuple,

@@ -1,5 +1,7 @@
 """What the losses over rows of logits share."""
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -12,11 +14,10 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def same_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All in the one type that holds them; the conversions carry the gradient back."""
-    dtype = tensors[0].dtype
-    if all(x.dtype is dtype for x in tensors):
+    dtypes = {x.dtype for x in tensors}
+    if len(dtypes) == 1:
         return tensors
-    for x in tensors:
-        dtype = torch.promote_types(dtype, x.dtype)
+    dtype = functools.reduce(torch.promote_types, dtypes)
     return tuple(x.to(dtype) for x in tensors)
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from .. import reference
 from .._native import define
 from . import _correlation
-from ._dispatch import Loss
+from ._dispatch import RelationLoss
 from ._relations import relation, relation_outputs
 
 
@@ -34,7 +34,7 @@ def _formula(tensors, scalars):
     )
 
 
-_loss = Loss("cckd_loss", _native, _formula)
+_loss = RelationLoss("cckd_loss", _native, _formula)
 
 
 def cckd_loss(

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from .. import reference
 from .._native import define
-from ._dispatch import Loss
+from ._dispatch import RelationLoss
 from ._relations import Students, relation, relation_outputs
 
 
@@ -29,7 +29,7 @@ def _formula(tensors, scalars):
     return reference.irg_edge_loss(students, teacher, reduction=scalars[0])
 
 
-_loss = Loss("irg_edge_loss", _native, _formula)
+_loss = RelationLoss("irg_edge_loss", _native, _formula)
 
 
 def irg_edge_loss(

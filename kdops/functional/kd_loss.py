@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
-from ._dispatch import Loss
+from ._dispatch import RowLoss
 from ._rows import REDUCTIONS, row_outputs, same_dtype
 
 
@@ -30,7 +30,7 @@ _op = define(
 )
 
 
-def _native(tensors, scalars, student_grad, teacher_grad):
+def _native(tensors, scalars, student_grad):
     temperature, kd_weight, ce_weight, reduction, ignore_index, scale_t2 = scalars
     kd_weight = kd_weight * temperature * temperature if scale_t2 else kd_weight
     reduction = REDUCTIONS[reduction]
@@ -50,14 +50,14 @@ def _formula(tensors, scalars):
     )
 
 
-_loss = Loss("kd_loss", _native, _formula)
+_loss = RowLoss("kd_loss", _native, _formula)
 
 
 def _check(student, teacher, target, kd_weight, ce_weight, reduction, ignore_index):
     _checks.logits("kd_loss", student, teacher)
     _checks.number("kd_loss", "kd_weight", kd_weight)
     _checks.number("kd_loss", "ce_weight", ce_weight)
-    _checks.one_of("kd_loss", "reduction", reduction, tuple(REDUCTIONS))
+    _checks.one_of("kd_loss", "reduction", reduction, REDUCTIONS)
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
         raise TypeError(f"kd_loss: ignore_index must be an int, got {type(ignore_index).__name__}")
     if target is not None:
@@ -128,7 +128,7 @@ def kd_loss(
     student, teacher = same_dtype(student, teacher)
     scalars = (temperature, kd_weight, ce_weight, reduction, ignore_index, scale_t2)
     try:
-        return _loss((student, teacher, target), scalars, served=not teacher.requires_grad)
+        return _loss((student, teacher, target), scalars)
     except (RuntimeError, IndexError):
         if target is not None and ce_weight != 0 and not torch.compiler.is_compiling():
             _checks.label_range("kd_loss", target, student.shape[-1], ignore_index)

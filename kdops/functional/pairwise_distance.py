@@ -52,6 +52,6 @@ def pairwise_distance(
 
     >>> edges = pairwise_distance(torch.randn(64, 128), squared=True, normalize="max")
     """
-    _checks.one_of("pairwise_distance", "normalize", normalize, tuple(NORMALIZERS))
+    _checks.one_of("pairwise_distance", "normalize", normalize, NORMALIZERS)
     _checks.number("pairwise_distance", "eps", eps, low=0)
     return _map(x, (squared, NORMALIZERS[normalize], eps))

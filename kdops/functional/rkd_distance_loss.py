@@ -4,7 +4,7 @@ from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
-from ._dispatch import Loss
+from ._dispatch import RelationLoss
 from ._relations import Students, relation, relation_outputs
 
 
@@ -30,7 +30,7 @@ def _formula(tensors, scalars):
     return reference.rkd_distance_loss(students, teacher, eps=eps, reduction=reduction)
 
 
-_loss = Loss("rkd_distance_loss", _native, _formula)
+_loss = RelationLoss("rkd_distance_loss", _native, _formula)
 
 
 def rkd_distance_loss(

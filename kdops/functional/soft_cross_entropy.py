@@ -4,7 +4,7 @@ from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
-from ._dispatch import Loss
+from ._dispatch import RowLoss
 from ._rows import REDUCTIONS, row_outputs, same_dtype
 
 
@@ -19,7 +19,7 @@ _op = define(
 )
 
 
-def _native(tensors, scalars, student_grad, teacher_grad):
+def _native(tensors, scalars, student_grad):
     temperature, reduction, scale_t2 = scalars
     weight = temperature * temperature if scale_t2 else 1.0
     return _op(*tensors, temperature, weight, REDUCTIONS[reduction], student_grad)
@@ -32,7 +32,7 @@ def _formula(tensors, scalars):
     )
 
 
-_loss = Loss("soft_cross_entropy", _native, _formula)
+_loss = RowLoss("soft_cross_entropy", _native, _formula)
 
 
 def soft_cross_entropy(
@@ -69,9 +69,9 @@ def soft_cross_entropy(
     """
     _checks.logits("soft_cross_entropy", student, teacher)
     temperature = _checks.temperature("soft_cross_entropy", temperature)
-    _checks.one_of("soft_cross_entropy", "reduction", reduction, tuple(REDUCTIONS))
+    _checks.one_of("soft_cross_entropy", "reduction", reduction, REDUCTIONS)
     if teacher.requires_grad and not teacher_grad:
         teacher = teacher.detach()
     student, teacher = same_dtype(student, teacher)
     scalars = (temperature, reduction, scale_t2)
-    return _loss((student, teacher), scalars, served=not teacher.requires_grad)
+    return _loss((student, teacher), scalars)
