@@ -1,0 +1,46 @@
+# Everything runs in a virtual environment of its own; versions are pinned in requirements.txt.
+PYTHON ?= python3.11
+VENV ?= .venv
+OUT ?= runs/demo
+BIN := $(VENV)/bin
+TORCH ?= torch==2.13.0
+
+.PHONY: demo test bench lint format sanitize clean
+.DEFAULT_GOAL := test
+
+$(VENV)/.ready: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps torchdistill==1.1.5
+	touch $@
+
+SOURCES := setup.py $(wildcard csrc/*/*)
+$(VENV)/.built: $(VENV)/.ready $(SOURCES) pyproject.toml
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pip install --quiet --disable-pip-version-check \
+		--no-build-isolation --no-deps --editable .
+	touch $@
+
+demo: $(VENV)/.built
+	$(BIN)/python -m kdops demo --out $(OUT)
+
+test: $(VENV)/.built
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.built
+	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*/*.h csrc/*/*.cpp)
+
+format: $(VENV)/.ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(wildcard csrc/*/*.h csrc/*/*.cpp)
+
+sanitize: $(VENV)/.ready
+	tests/sanitize.sh $(abspath $(BIN))/python
+
+clean:
+	rm -rf $(VENV) build dist runs kdops.egg-info kdops/*.so .pytest_cache .ruff_cache .hypothesis
