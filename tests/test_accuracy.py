@@ -24,18 +24,19 @@ def representable(case, distribution: str, dtype: torch.dtype) -> bool:
 
 
 def batches(case, dtype: torch.dtype):
-    """Shapes, with the temperatures of the losses that have one; a half type repeats float32."""
+    """Shapes, each with temperatures or seeds; a half type repeats float32 on fewer."""
     shapes = case.shapes[1::2] if dtype in HALF else case.shapes
-    if case.kind != "rows":
-        return [(shape, None) for shape in shapes]
-    return [(shape, t) for shape in shapes for t in (TEMPERATURES if shape[1] < 1e4 else (4.0,))]
+    if case.kind == "rows":
+        few = {shape: TEMPERATURES if shape[1] < 1e4 else (4.0,) for shape in shapes}
+        return [(shape, 0, t) for shape in shapes for t in few[shape]]
+    return [(shape, seed, None) for shape in shapes for seed in range(1 if dtype in HALF else 3)]
 
 
 @functools.cache
-def problem(name: str, distribution: str, dtype: torch.dtype, shape, temperature):
+def problem(name: str, distribution: str, dtype: torch.dtype, shape, seed, temperature):
     """Inputs and the oracle's answer, shared by both implementations."""
     case = BY_NAME[name]
-    student, teacher, kwargs = case.make_inputs(shape, dtype, generator(len(name)), distribution)
+    student, teacher, kwargs = case.make_inputs(shape, dtype, generator(seed), distribution)
     if temperature is not None:
         kwargs["temperature"] = temperature
     weights = upstream if case.kind == "map" else torch.ones_like
@@ -43,20 +44,34 @@ def problem(name: str, distribution: str, dtype: torch.dtype, shape, temperature
     return inputs, kwargs, oracle(case, *inputs, **kwargs)
 
 
+def conditioned(case, shape) -> float:
+    """By how much a batch is harder than 48 x 128: distances concentrate as D grows."""
+    return max(1.0, shape[1] / 128) ** 0.5 if case.kind == "pairs" else 1.0
+
+
+def ill_conditioned(case, distribution: str) -> bool:
+    """Whether the gradient is lost to the inputs' rounding, or jumps with their last bit."""
+    if case.stem in ("cckd_loss", "rbf_correlation"):
+        return distribution in PARALLEL
+    # Of near-duplicate rows two pairs may be the longest, up to 1e-7.
+    by_maximum = case.name in ("irg_edge_loss", "pairwise_distance-max")
+    return by_maximum and distribution == "near-duplicates 1e-5"
+
+
 def errors(case, function, distribution: str, dtype: torch.dtype) -> tuple[float, float]:
     """The worst error of the value and of the gradient over the batches."""
     value_worst, gradient_worst = 0.0, 0.0
-    for shape, temperature in batches(case, dtype):
-        inputs, kwargs, exact = problem(case.name, distribution, dtype, shape, temperature)
+    for shape, *variant in batches(case, dtype):
+        inputs, kwargs, exact = problem(case.name, distribution, dtype, shape, *variant)
         value, gradient = value_and_gradient(function, *inputs, **kwargs)
         absolute = case.tolerance.is_absolute(distribution)
-        # Probabilities below float32's normal numbers carry no relative precision; and of a peaky
-        # teacher nothing is left in float32 but the rounding of 1.
-        value_worst = max(value_worst, value_error(value, exact[0], absolute, floor=1e-30))
-        if case.stem in ("cckd_loss", "rbf_correlation") and distribution in PARALLEL:
+        error = value_error(value, exact[0], absolute, case.tolerance.floor)
+        value_worst = max(value_worst, error / conditioned(case, shape))
+        if ill_conditioned(case, distribution):
             assert gradient.isfinite().all()
             continue
-        gradient_worst = max(gradient_worst, gradient_error(gradient, exact[1]))
+        error = gradient_error(gradient, exact[1]) / conditioned(case, shape)
+        gradient_worst = max(gradient_worst, error)
     return value_worst, gradient_worst
 
 
@@ -81,8 +96,11 @@ def test_accuracy(backend, case, distribution, dtype):
     for what, error, bound, of_eager in zip(
         ("value", "gradient"), found, bounds, eager, strict=True
     ):
-        if backend == "reference":  # a plain formula: about as good as today's where that is worse
-            bound = 2 * max(bound, of_eager)
-        elif case.name in EAGER and dtype != torch.float64:
-            bound = min(bound, max(of_eager, bound / 4))  # never worse than eager
+        if backend == "reference":  # torch's own sums: as good as eager, up to their luck
+            bound = 8 * max(bound, of_eager)
+        elif dtype == torch.float64:  # where eager and the oracle differ so do all
+            bound = max(bound, 2 * of_eager)
+        elif case.name in EAGER:
+            # Not worse than eager; 3, as the largest of a few rounding errors is a random number.
+            bound = min(bound, max(3 * of_eager, bound / 4))
         assert error <= bound, f"{what}: {error:.1e} over {bound:.1e}, eager {of_eager:.1e}"
