@@ -33,16 +33,25 @@ struct Columns {
   const S *student, *teacher;
   int64_t count;
 
-  template <class F>
+  template <class F>  // f(place, student, teacher)
   KDOPS_INLINE void sweep(F f) const {
     int64_t i = 0;
     for (; i + lanes<T, W> <= count; i += lanes<T, W>)
       f(i, load_as<T, W>(student + i), load_as<T, W>(teacher + i));
-    if (i < count)
-      f(i, load_as_n<T, W>(student + i, count - i, -kInfinity<T>),
-        load_as_n<T, W>(teacher + i, count - i, -kInfinity<T>));
+    if (i < count) f(i, rest(student), rest(teacher));
   }
   KDOPS_INLINE int64_t size() const { return (count + lanes<T, W> - 1) & -lanes<T, W>; }
+  // The last count % lanes logits: where the row has a whole vector, by moving its last one down.
+  KDOPS_INLINE V rest(const S* x) const {
+    constexpr int L = lanes<T, W>;
+    const int n = count % L;
+    if (count < L) return load_as_n<T, W>(x, n, -kInfinity<T>);
+    using I = integers_t<V>;
+    I lane;
+    for (int l = 0; l < L; ++l) lane[l] = l;
+    const V moved = __builtin_shuffle(load_as<T, W>(x + count - L), (lane - n) & (L - 1));
+    return lane < n ? moved : V{} - kInfinity<T>;
+  }
   static KDOPS_INLINE V sum(V x) { return broadcast<T, W>(kdops::sum(x)); }
   static KDOPS_INLINE V max(V x) { return broadcast<T, W>(kdops::max(x)); }
 };
@@ -81,23 +90,30 @@ struct Soft {
   V far;
 };
 
-// Sweeps 1 and 2: writes e, and to h the differences from the offset.
-template <bool kEntropy, class Source, class T, class V = typename Source::V>
-KDOPS_INLINE V soft_sums(const Source& source, T inverse_t, Soft<V>& soft, T* e, T* h) {
+// Sweep 1.
+template <class Source, class V = typename Source::V>
+KDOPS_INLINE void soft_top(const Source& source, Soft<V>& soft) {
+  using T = typename Source::T;
   V top = V{} - kInfinity<T>, student_at_top{};
   source.sweep([&](int64_t, V s, V t) KDOPS_BODY {
     student_at_top = t > top ? s : student_at_top;
     top = max(top, t);
   });
   soft.max = Source::max(top);
-  student_at_top = Source::max(top == soft.max ? student_at_top : V{} - kInfinity<T>);
-  const Difference<V> offset = difference(student_at_top, soft.max);
+  const V student = Source::max(top == soft.max ? student_at_top : V{} - kInfinity<T>);
+  soft.offset = difference(student, soft.max);
+}
 
+// Sweep 2: writes e, and to h the differences from the offset; returns the largest of these. Only
+// kExact keeps what s - t loses by rounding.
+template <bool kExact, bool kEntropy, class Source, class T, class V = typename Source::V>
+KDOPS_INLINE V soft_sums(const Source& source, T inverse_t, Soft<V>& soft, T* e, T* h) {
+  const Difference<V> offset = soft.offset;
   V z{}, ones{}, surprise{}, moment{}, highest = V{} - kInfinity<T>;
   source.sweep([&](int64_t i, V s, V t) KDOPS_BODY {
     const V below = (t - soft.max) * inverse_t;
     const V exp_t = exp(below);
-    const V apart = relative(difference(s, t), offset);
+    const V apart = kExact ? relative(difference(s, t), offset) : (s - t) - offset.value;
     const V d = max(t, s) == -kInfinity<T> ? V{} : apart;  // a class absent from both
     if constexpr (kEntropy) {
       const auto one = exp_t == V{} + 1;
@@ -121,7 +137,6 @@ KDOPS_INLINE V soft_sums(const Source& source, T inverse_t, Soft<V>& soft, T* e,
     soft.rest = soft.surprise = V{};
     soft.z = Source::sum(z);
   }
-  soft.offset = offset;
   soft.centre = Source::sum(moment) / soft.z;
   return Source::max(highest);
 }
@@ -130,10 +145,11 @@ KDOPS_INLINE V soft_sums(const Source& source, T inverse_t, Soft<V>& soft, T* e,
 template <class Source, class T, class V = typename Source::V>
 KDOPS_INLINE void soft_near(const Source& source, T inverse_t, Soft<V>& soft, const T* e, T* h) {
   V phi{}, x{};
+  const V centre = soft.centre * inverse_t;
   const int64_t size = source.size();
   for (int64_t i = 0; i < size; i += lanes<T, sizeof(V)>) {
     const V exp_t = load<T, sizeof(V)>(e + i);
-    const Expm1<V> d = expm1((load<T, sizeof(V)>(h + i) - soft.centre) * inverse_t);
+    const Expm1<V> d = expm1(load<T, sizeof(V)>(h + i) * inverse_t - centre);
     const V difference = exp_t * d.value;
     phi += exp_t * d.phi;
     x += difference;
@@ -157,16 +173,18 @@ template <class Source, class T, class V = typename Source::V>
   top_s = Source::max(top_s), top_t = Source::max(top_t);
   const V max_s = top_s == -kInfinity<T> ? V{} : top_s;  // then every exp is 0
   const V max_t = top_t == -kInfinity<T> ? V{} : top_t;
-  V zs{}, zt{};
+  V zs{}, zt{}, x{};
   source.sweep([&](int64_t, V s, V t) KDOPS_BODY {
-    zs += exp((s - max_s) * inverse_t);
-    zt += exp((t - max_t) * inverse_t);
+    const V exp_s = exp((s - max_s) * inverse_t), exp_t = exp((t - max_t) * inverse_t);
+    zs += exp_s, zt += exp_t, x += exp_s - exp_t;
   });
   zs = Source::sum(zs), zt = Source::sum(zt);
   zs = zs == V{} ? V{} + 1 : zs;
   zt = zt == V{} ? V{} + 1 : zt;
+  x = Source::sum(x) / zt;
   V log_ratio;
-  for (int l = 0; l < lanes<T, sizeof(V)>; ++l) log_ratio[l] = std::log(zs[l] / zt[l]);
+  for (int l = 0; l < lanes<T, sizeof(V)>; ++l)
+    log_ratio[l] = std::abs(x[l]) < 0.5 ? std::log1p(x[l]) : std::log(zs[l] / zt[l]);
 
   V kl{};
   source.sweep([&](int64_t i, V s, V t) KDOPS_BODY {
@@ -182,9 +200,17 @@ template <class Source, class T, class V = typename Source::V>
   soft.z = far == V{} ? soft.z : zt;
   soft.offset.value = far == V{} ? soft.offset.value : top_s;
   soft.ratio = far == V{} ? soft.ratio : zs / zt;
-  soft.x = far == V{} ? soft.x : zs / zt - 1;
+  soft.x = far == V{} ? soft.x : x;
   soft.phi = far == V{} ? soft.phi : V{};
   soft.far = far == V{} ? soft.far : kl;
+}
+
+// Whether s - t, rounded at the offset's size, may have lost digits of the differences d: where
+// sum e d^2, about 2 T^2 z phi, is small for e other than the maximum's.
+template <class T, class V>
+KDOPS_INLINE bool coarse(const Soft<V>& soft, T inverse_t) {
+  const T offset = soft.offset.value[0] * inverse_t, z = soft.z[0];
+  return 128 * soft.phi[0] * z < offset * offset * (z - 1);
 }
 
 // Returns which lanes went the plain way.
@@ -192,9 +218,15 @@ template <bool kEntropy, class Source, class T, class V = typename Source::V>
 KDOPS_INLINE V soft_chunk(const Source& source, T inverse_t, Soft<V>& soft, T* e, T* h) {
   // exp(kFar) still meets the smallest e as a normal number.
   constexpr T kFar = sizeof(T) == 8 ? 300 : 40;
-  const V highest = soft_sums<kEntropy>(source, inverse_t, soft, e, h);
+  soft_top(source, soft);
+  V highest;
+  for (bool exact = Source::kRows > 1;; exact = true) {  // rows must not decide for each other
+    highest = exact ? soft_sums<true, kEntropy>(source, inverse_t, soft, e, h)
+                    : soft_sums<false, kEntropy>(source, inverse_t, soft, e, h);
+    soft_near(source, inverse_t, soft, e, h);
+    if (exact || !coarse(soft, inverse_t)) break;
+  }
   const V far = (highest - soft.centre) * inverse_t < kFar ? V{} : V{} + 1;  // NaN is far
-  soft_near(source, inverse_t, soft, e, h);
   if (__builtin_expect(max(far) != 0, 0)) soft_far(source, inverse_t, far, soft, e, h);
   return far;
 }

@@ -34,10 +34,10 @@ struct ExpConstants<double> {
                                   1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
 };
 
-// x = n ln 2 + r: scale = 2^n, tail = expm1(r) - r.
+// x = n ln 2 + r: scale = 2^n, p = P(r).
 template <class V>
 struct ExpParts {
-  V n, r, scale, tail;
+  V n, r, scale, p;
 };
 
 template <class V>
@@ -54,14 +54,14 @@ KDOPS_INLINE ExpParts<V> exp_parts(V x) {
   V p = broadcast<T, sizeof(V)>(K::kP[degree]);
 #pragma GCC unroll 16
   for (int k = degree - 1; k >= 0; --k) p = p * r + K::kP[k];
-  return {n, r, scale, r * r * p};
+  return {n, r, scale, p};
 }
 
 template <class V>
 KDOPS_INLINE V exp(V x) {
   const ExpParts<V> y = exp_parts(x);
-  const V value = y.scale * (y.r + y.tail) + y.scale;
-  return x < ExpConstants<element_t<V>>::kLowest ? V{} : value;
+  const V value = (y.p * y.r + 1) * y.r + 1;
+  return x < ExpConstants<element_t<V>>::kLowest ? V{} : y.scale * value;
 }
 
 template <class V>
@@ -71,10 +71,11 @@ struct Expm1 {
 
 template <class V>
 KDOPS_INLINE Expm1<V> expm1(V x) {
-  const ExpParts<V> y = exp_parts(x);
-  const V scaled = y.scale * (y.r + y.tail) + (y.scale - 1);
-  const V value = x < ExpConstants<element_t<V>>::kLowest ? V{} - 1 : scaled;
-  return {value, y.n == V{} ? y.tail : value - x};
+  const V lowest = broadcast<element_t<V>, sizeof(V)>(ExpConstants<element_t<V>>::kLowest);
+  const ExpParts<V> y = exp_parts(max(lowest, x));
+  const V tail = y.r * y.r * y.p;
+  const V value = y.scale * (y.r + tail) + (y.scale - 1);
+  return {value, y.n == V{} ? tail : value - x};
 }
 
 }  // namespace kdops

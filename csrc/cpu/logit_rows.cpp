@@ -15,7 +15,7 @@
 namespace kdops {
 namespace {
 
-constexpr int64_t kShort = 32;         // columns up to which lanes are rows
+constexpr int64_t kShort = 48;         // columns up to which lanes are rows
 constexpr int64_t kGrain = 16 * 1024;  // logits that are worth a thread
 
 class Labels {
@@ -124,10 +124,14 @@ template <bool kSoft, bool kHard, int W, class S, class T = acc_t<S>>
 KDOPS_INLINE void write_chunk(const Scratch<T>& scratch, const Factors& by, S* out, int64_t n) {
   const auto by_e = broadcast<T, W>(by.by_e), by_h = broadcast<T, W>(by.by_h),
              by_f = broadcast<T, W>(by.by_f);
-  int64_t i = 0;
-  for (; i + lanes<T, W> <= n; i += lanes<T, W>)
-    store_as(out + i, class_gradient<kSoft, kHard>(scratch, i, by_e, by_h, by_f));
-  if (i < n) store_as_n(out + i, class_gradient<kSoft, kHard>(scratch, i, by_e, by_h, by_f), n - i);
+  const auto at = [&](int64_t i) KDOPS_BODY {
+    return class_gradient<kSoft, kHard>(scratch, i, by_e, by_h, by_f);
+  };
+  constexpr int L = lanes<T, W>;
+  for (int64_t i = 0; i + L <= n; i += L) store_as(out + i, at(i));
+  if (n % L == 0) return;
+  if (n > L) store_as(out + n - L, at(n - L));
+  if (n < L) store_as_n(out, at(0), n);
 }
 
 template <int W, class S, class T = acc_t<S>>

@@ -22,6 +22,7 @@ struct Chunk {
   bool far;
   double max_s, hard_z;  // of the hard term
   double log_p, log_q;   // of the shares, up to a constant of the row
+  double log_ratio;      // log q - log p, less the one of the largest share
   double p, q, q_less_p;
 };
 
@@ -68,31 +69,31 @@ inline RowSoft combine(Chunk* chunks, int64_t n, double temperature) {
     return {c.kl * c.p, c.entropy * c.p};
   }
   double top_p = -kInfinity<double>, top_q = top_p;
-  int64_t k = 0;
+  int64_t k = 0, k_q = 0;  // the largest shares, whose 1 stays out of the sums
   for (int64_t i = 0; i < n; ++i) {
     log_shares(chunks[i], temperature);
     if (chunks[i].log_p > top_p) top_p = chunks[k = i].log_p;
-    if (chunks[i].log_q > top_q) top_q = chunks[i].log_q;
+    if (chunks[i].log_q > top_q) top_q = chunks[k_q = i].log_q;
   }
-  double rest_p = 0, sum_q = 0, mean = 0;
+  double rest_p = 0, rest_q = 0, mean = 0;
   bool near = true;
   for (int64_t i = 0; i < n; ++i) {
     Chunk& c = chunks[i];
     c.p = std::exp(c.log_p - top_p), c.q = std::exp(c.log_q - top_q);
     if (i != k) rest_p += c.p;
-    sum_q += c.q;
-    c.q_less_p = near_log_ratio(c, chunks[k], temperature);  // for now
-    near = near && std::abs(c.q_less_p) < 1;
-    if (near) mean += c.p * std::expm1(c.q_less_p);
+    if (i != k_q) rest_q += c.q;
+    c.log_ratio = near_log_ratio(c, chunks[k], temperature);
+    near = near && std::abs(c.log_ratio) < 1;
+    if (near) mean += c.p * std::expm1(c.log_ratio);
   }
-  const double log_sum_p = std::log1p(rest_p), log_sum_q = std::log(sum_q);
+  const double log_sum_p = std::log1p(rest_p), log_sum_q = std::log1p(rest_q);
   const double log_ratio = std::log1p(mean / (1 + rest_p));
   RowSoft row{0, 0};
   for (int64_t i = 0; i < n; ++i) {
     Chunk& c = chunks[i];
-    c.p /= 1 + rest_p, c.q /= sum_q;
+    c.p /= 1 + rest_p, c.q /= 1 + rest_q;
     const double minus_log_p = top_p - c.log_p + log_sum_p;
-    const double u = near ? c.q_less_p - log_ratio : c.log_q - top_q - log_sum_q + minus_log_p;
+    const double u = near ? c.log_ratio - log_ratio : c.log_q - top_q - log_sum_q + minus_log_p;
     const auto exp_u = expm1(broadcast<double, 16>(u));
     c.q_less_p = std::abs(u) < 1 ? c.p * exp_u.value[0] : c.q - c.p;
     row.kl += kl_term(c.p, c.q, u, double(exp_u.phi[0]));
@@ -106,15 +107,14 @@ inline RowSoft combine(Chunk* chunks, int64_t n, double temperature) {
 // The hard term: its value, the factor of each chunk's f, and the label's gradient.
 struct RowHard {
   double value, max, z, label;
-  double factor(const Chunk& c) const { return c.hard_z == 0 ? 0 : std::exp(c.max_s - max) / z; }
+  double factor(const Chunk& c) const { return std::exp(c.max_s - max) / z; }
 };
 
 inline RowHard combine_hard(const Chunk* chunks, int64_t n, double label_logit) {
   double max = -kInfinity<double>, others = 0;
   for (int64_t i = 0; i < n; ++i) max = std::fmax(max, chunks[i].max_s);
-  for (int64_t i = 0; i < n; ++i)
-    if (chunks[i].hard_z != 0) others += chunks[i].hard_z * std::exp(chunks[i].max_s - max);
-  if (std::isinf(max)) others = NAN;
+  for (int64_t i = 0; i < n; ++i) others += chunks[i].hard_z * std::exp(chunks[i].max_s - max);
+  if (std::isinf(max)) others = NAN;  // no finite logit, or +inf
   const double z = others + std::exp(label_logit - max);
   const double value = label_logit == max ? std::log1p(others) : (max - label_logit) + std::log(z);
   return {value, max, z, -others / z};
