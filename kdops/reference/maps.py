@@ -14,7 +14,7 @@ def squared_distances(x: Tensor) -> Tensor:
 
 
 def off_diagonal(x: Tensor) -> Tensor:
-    return ~torch.eye(len(x), dtype=torch.bool, device=x.device)
+    return ~torch.eye(x.shape[0], dtype=torch.bool, device=x.device)
 
 
 def bounded(x: Tensor, eps: float | Tensor) -> Tensor:
@@ -25,7 +25,8 @@ def bounded(x: Tensor, eps: float | Tensor) -> Tensor:
 
 def mean_distance(d: Tensor) -> Tensor:
     """Mean over the N (N - 1) ordered pairs, 0 when there is none."""
-    return d.sum() / max(1, len(d) * (len(d) - 1))
+    rows = d.shape[0]  # len() would fix it in an exported program
+    return d.sum() / max(1, rows * (rows - 1))
 
 
 def mean_normalised_distances(x: Tensor, eps: float) -> Tensor:
