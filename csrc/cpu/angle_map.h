@@ -1,4 +1,5 @@
-// A batch, its map of squared distances, and the bound of its lengths, for kernels over triplets.
+// A batch's pairs as the angle loss wants them (formulas/angle.h): over a typical length, as
+// excess.
 #pragma once
 
 #include "cpu/square_map.h"
@@ -6,30 +7,63 @@
 
 namespace kdops {
 
-template <class T>
-struct AngleMap {
-  Features<T> f;
-  SquareMap<T> map, inverses;
-  T eps;
+// Squared lengths at one vertex whose ratio is beyond this go through float64.
+constexpr double kUneven = 64;
 
+template <class T>
+class AngleMap {
+ public:
   AngleMap(Features<T> features, double length, const Tensor& like)
-      : f(std::move(features)),
-        map(whole_map(f, MapKind::kSquaredDistance, like)),
-        inverses(f.n, like),
-        eps(static_cast<T>(length * static_cast<double>(f.scale))) {
-    inverse_lengths(map.data(), map.n * map.stride, eps, inverses.data());
+      : f(std::move(features)), squares(f.n, like), inverses(f.n, like) {
+    if (!f.finite) return;
+    const SquareMap<double> map = whole_map<T, double>(f, MapKind::kSquaredDistance, like);
+    find_unit(map);
+    eps = static_cast<T>(length * f.scale / std::sqrt(unit));
+    parallel(f.n, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) write_row(i, map.row(i));
+    });
+    for (int64_t i = 0; i < f.n; ++i) uneven = uneven || uneven_row(map.row(i));
   }
-  AngleSide<T> side() const { return {map.data(), inverses.data()}; }
-};
+  AngleSide<T> side() const { return {squares.data(), inverses.data()}; }
 
-// Maps between whose angles float32 would lose digits: some two lengths at a vertex are too uneven.
-template <class T>
-bool uneven(const std::vector<AngleMap<T>>& maps) {
-  if constexpr (std::is_same_v<T, float>)
-    for (const auto& m : maps)
-      for (int64_t i = 0; i < m.map.n; ++i)
-        if (uneven_row(m.map.row(i), m.map.stride)) return true;
-  return false;
-}
+  // Of a pair, over the unit.
+  T inverse(int64_t i, int64_t j) const { return T(1) + inverses.row(i)[j]; }
+  T self_cosine(int64_t i, int64_t j) const {
+    return kdops::self_cosine(T(1) + squares.row(i)[j], inverse(i, j), eps);
+  }
+
+  Features<T> f;
+  SquareMap<T> squares, inverses;  // S / unit - 1, p sqrt(unit) - 1; the padding has p = 0
+  double unit = 1;                 // the mean squared distance
+  T eps = 0;                       // over the unit's root
+  bool uneven = false;
+
+ private:
+  void find_unit(const SquareMap<double>& map) {
+    double sum = 0;
+    for (int64_t i = 0; i < f.n; ++i)
+      for (int64_t j = 0; j < f.n; ++j) sum += map.row(i)[j];
+    if (sum > 0) unit = sum / (double(f.n) * double(f.n - 1));
+  }
+
+  void write_row(int64_t i, const double* s) {
+    const double over = 1 / unit, bound = eps;
+    T *square = squares.row(i), *inverse = inverses.row(i);
+    for (int64_t j = 0; j < squares.stride; ++j) {
+      const double relative = s[j] * over, length = std::max(std::sqrt(relative), bound);
+      square[j] = static_cast<T>(relative - 1);
+      inverse[j] = relative > 0 ? static_cast<T>(1 / length - 1) : T(-1);
+    }
+  }
+
+  bool uneven_row(const double* s) const {
+    double longest = 0, shortest = std::numeric_limits<double>::max();
+    for (int64_t j = 0; j < f.n; ++j) {
+      longest = std::max(longest, s[j]);
+      shortest = std::min(shortest, s[j] > 0 ? s[j] : shortest);
+    }
+    return shortest < longest / kUneven;
+  }
+};
 
 }  // namespace kdops

@@ -31,10 +31,10 @@ class Scratch {
 };
 
 // Tile (a, b), (length(a), blocks.size) values, into out.
-template <class T>
+template <class T, class Out>
 void make_tile(const Features<T>& f, MapKind kind, const Blocks& blocks, int64_t a, int64_t b,
-               T* out, T* panel) {
-  MapTile<T> tile;
+               Out* out, T* panel) {
+  MapTile<T, Out> tile;
   tile.rows = f.row(blocks.begin(a));
   tile.columns = f.row(blocks.begin(b));
   tile.n_rows = blocks.length(a);
@@ -45,7 +45,9 @@ void make_tile(const Features<T>& f, MapKind kind, const Blocks& blocks, int64_t
   tile.stride = blocks.size;
   tile.panel = panel;
   map_tiles_built.fetch_add(1, std::memory_order_relaxed);
-  kind == MapKind::kSquaredDistance ? squared_distance_tile(tile) : inner_product_tile(tile);
+  if constexpr (std::is_same_v<T, Out>)
+    if (kind == MapKind::kInnerProduct) return inner_product_tile(tile);
+  squared_distance_tile(tile);
 }
 
 // Tiles that are kept from the first visit on, or made at each.

@@ -24,12 +24,12 @@ class SquareMap {
 };
 
 // Squared distances have zeros on the diagonal.
-template <class T>
-SquareMap<T> whole_map(const Features<T>& f, MapKind kind, const Tensor& like) {
-  SquareMap<T> map(f.n, like);
+template <class T, class Out = T>
+SquareMap<Out> whole_map(const Features<T>& f, MapKind kind, const Tensor& like) {
+  SquareMap<Out> map(f.n, like);
   const Blocks blocks(f.n);
   for_each_tile(blocks, [&] {
-    return [&, tile = Scratch<T>(blocks.size * blocks.size), panel = Scratch<T>(f.d * lanes<T>)](
+    return [&, tile = Scratch<Out>(blocks.size * blocks.size), panel = Scratch<T>(f.d * lanes<T>)](
                int64_t a, int64_t b) {
       make_tile(f, kind, blocks, a, b, tile.get(), panel.get());
       const int64_t i0 = blocks.begin(a), j0 = blocks.begin(b);
@@ -39,7 +39,7 @@ SquareMap<T> whole_map(const Features<T>& f, MapKind kind, const Tensor& like) {
     };
   });
   if (kind == MapKind::kSquaredDistance)
-    for (int64_t i = 0; i < f.n; ++i) map.row(i)[i] = T(0);
+    for (int64_t i = 0; i < f.n; ++i) map.row(i)[i] = Out(0);
   return map;
 }
 

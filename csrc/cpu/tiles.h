@@ -17,12 +17,12 @@ constexpr int64_t kMapRows = 4, kMapChunk = 16, kProductRows = 6;
 
 // ---- map ---------------------------------------------------------------------------------------
 
-template <class T>
+template <class T, class Out = T>  // Out = double: sums to float64 of products in float32
 struct MapTile {
   const T *rows, *columns;  // the first row of each side, d apart
   int64_t n_rows, n_columns, d;
   bool diagonal;  // both sides are the same rows
-  T* out;         // (n_rows, stride)
+  Out* out;       // (n_rows, stride)
   int64_t stride;
   T* panel;  // scratch of d vectors
 };
@@ -69,9 +69,9 @@ KDOPS_INLINE void pack_panel(const T* x, int64_t rows, int64_t d, T* panel) {
   }
 }
 
-template <int W, MapKind kKind, class T>
-KDOPS_INLINE void map_rows(const T* const* a, const T* panel, int64_t d, vec<T, W>* total) {
-  for (int r = 0; r < kMapRows; ++r) total[r] = vec<T, W>{};
+template <int W, MapKind kKind, class T, class Sum>
+KDOPS_INLINE void map_rows(const T* const* a, const T* panel, int64_t d, Sum* total) {
+  for (int r = 0; r < kMapRows; ++r) total[r] = Sum{};
   for (int64_t begin = 0; begin < d; begin += kMapChunk) {
     const int64_t end = std::min(d, begin + kMapChunk);
     vec<T, W> part[kMapRows] = {};
@@ -87,33 +87,34 @@ KDOPS_INLINE void map_rows(const T* const* a, const T* panel, int64_t d, vec<T, 
         }
       }
     }
-    for (int r = 0; r < kMapRows; ++r) total[r] += part[r];
+    for (int r = 0; r < kMapRows; ++r) total[r] += __builtin_convertvector(part[r], Sum);
   }
 }
 
 // The lower half from the upper; the diagonal and the columns beyond the last are no pairs.
-template <class T>
-KDOPS_INLINE void mirror(const MapTile<T>& m) {
+template <class T, class Out>
+KDOPS_INLINE void mirror(const MapTile<T, Out>& m) {
   for (int64_t i = 0; i < m.n_rows; ++i)
     for (int64_t j = 0; j < i; ++j) m.out[i * m.stride + j] = m.out[j * m.stride + i];
 }
-template <int W, class T>
-KDOPS_INLINE void mark_no_pairs(const MapTile<T>& m) {
+template <int W, class T, class Out>
+KDOPS_INLINE void mark_no_pairs(const MapTile<T, Out>& m) {
   for (int64_t i = 0; i < m.n_rows; ++i) {
-    for (int64_t j = m.n_columns; j % lanes<T, W> != 0; ++j) m.out[i * m.stride + j] = T(-1);
-    if (m.diagonal) m.out[i * m.stride + i] = T(-1);
+    for (int64_t j = m.n_columns; j % lanes<T, W> != 0; ++j) m.out[i * m.stride + j] = Out(-1);
+    if (m.diagonal) m.out[i * m.stride + i] = Out(-1);
   }
 }
 
-template <int W, MapKind kKind, class T>
-KDOPS_INLINE void map_tile_kind(const MapTile<T>& m) {
+template <int W, MapKind kKind, class T, class Out>
+KDOPS_INLINE void map_tile_kind(const MapTile<T, Out>& m) {
   constexpr int L = lanes<T, W>;
+  using Sum = vec<Out, L* int(sizeof(Out))>;
   for (int64_t j = 0; j < m.n_columns; j += L) {
     pack_panel<W>(m.columns + j * m.d, m.n_columns - j, m.d, m.panel);
     const int64_t end = m.diagonal ? std::min(m.n_rows, j + L) : m.n_rows;
     for (int64_t i = 0; i < end; i += kMapRows) {
       const T* a[kMapRows];
-      vec<T, W> total[kMapRows];
+      Sum total[kMapRows];
       for (int64_t r = 0; r < kMapRows; ++r) a[r] = m.rows + std::min(i + r, m.n_rows - 1) * m.d;
       map_rows<W, kKind>(a, m.panel, m.d, total);
       for (int64_t r = 0; r < kMapRows && i + r < m.n_rows; ++r)
@@ -124,8 +125,8 @@ KDOPS_INLINE void map_tile_kind(const MapTile<T>& m) {
   if constexpr (kKind == MapKind::kSquaredDistance) mark_no_pairs<W>(m);
 }
 
-template <int W, class T>
-KDOPS_INLINE void squared_distance_tile_impl(const MapTile<T>& m) {
+template <int W, class T, class Out>
+KDOPS_INLINE void squared_distance_tile_impl(const MapTile<T, Out>& m) {
   map_tile_kind<W, MapKind::kSquaredDistance>(m);
 }
 template <int W, class T>
@@ -134,6 +135,8 @@ KDOPS_INLINE void inner_product_tile_impl(const MapTile<T>& m) {
 }
 KDOPS_MULTIVERSION(squared_distance_tile, (const MapTile<float>& m), (m))
 KDOPS_MULTIVERSION(squared_distance_tile, (const MapTile<double>& m), (m))
+using PreciseMapTile = MapTile<float, double>;
+KDOPS_MULTIVERSION(squared_distance_tile, (const PreciseMapTile& m), (m))
 KDOPS_MULTIVERSION(inner_product_tile, (const MapTile<float>& m), (m))
 KDOPS_MULTIVERSION(inner_product_tile, (const MapTile<double>& m), (m))
 

@@ -1,10 +1,28 @@
 // The map of cosines of all triplets, in float64 inside whatever the input (formulas/angle.h).
-#include "cpu/angle_map.h"
+#include "cpu/square_map.h"
+#include "formulas/angle.h"
 
 namespace kdops {
 
+// A batch's squared distances S and inverse lengths p.
+struct LengthMap {
+  Features<double> f;
+  SquareMap<double> map, inverses;
+  double eps;
+
+  LengthMap(Features<double> features, double length, const Tensor& like)
+      : f(std::move(features)),
+        map(whole_map(f, MapKind::kSquaredDistance, like)),
+        inverses(f.n, like),
+        eps(length * f.scale) {
+    for (int64_t i = 0; i < f.n; ++i)
+      for (int64_t j = 0; j < f.n; ++j)
+        if (map.row(i)[j] > 0) inverses.row(i)[j] = 1 / std::max(std::sqrt(map.row(i)[j]), eps);
+  }
+};
+
 template <class S>
-AngleMap<double> exact_angle_map(const Tensor& x, double eps) {
+LengthMap length_map(const Tensor& x, double eps) {
   if constexpr (std::is_same_v<S, double>) {
     return {features<S>(x, eps), eps, x};
   } else {
@@ -13,8 +31,8 @@ AngleMap<double> exact_angle_map(const Tensor& x, double eps) {
 }
 
 template <class T>
-void write_cosines(const AngleMap<double>& m, T* out) {
-  const int64_t n = m.map.n;
+void write_cosines(const LengthMap& m, T* out) {
+  const int64_t n = m.f.n;
   parallel(n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t a = begin; a < end; ++a) {
       const double* s = m.map.row(a);
@@ -34,8 +52,8 @@ void write_cosines(const AngleMap<double>& m, T* out) {
 template <class T>
 class CosineGradient {
  public:
-  CosineGradient(const AngleMap<double>& m, const T* upstream, const Tensor& like)
-      : m_(m), g_(upstream), n_(m.map.n), weight(n_, like) {
+  CosineGradient(const LengthMap& m, const T* upstream, const Tensor& like)
+      : m_(m), g_(upstream), n_(m.f.n), weight(n_, like) {
     SquareMap<double> vertex(n_, like);
     parallel(n_, 1, [&](int64_t begin, int64_t end) {
       for (int64_t a = begin; a < end; ++a) vertex_row(a, vertex.row(a));
@@ -78,7 +96,7 @@ class CosineGradient {
     }
   }
 
-  const AngleMap<double>& m_;
+  const LengthMap& m_;
   const T* g_;
   int64_t n_;
 
@@ -91,7 +109,7 @@ Tensor triplet_angle_cpu(Tensor x, double eps) {
   Tensor out = new_map(input, 3);
   dispatch_float(input.scalar_type(), [&](auto tag) {
     using S = typename decltype(tag)::type;
-    const AngleMap<double> map = exact_angle_map<S>(input, eps);
+    const LengthMap map = length_map<S>(input, eps);
     map.f.finite ? write_cosines(map, mutable_data<acc_t<S>>(out)) : fill_nan(out);
   });
   return out;
@@ -103,7 +121,7 @@ Tensor triplet_angle_backward_cpu(Tensor upstream, Tensor x, double eps) {
   Tensor out = torch::stable::empty_like(input);
   dispatch_float(input.scalar_type(), [&](auto tag) {
     using S = typename decltype(tag)::type;
-    const AngleMap<double> map = exact_angle_map<S>(input, eps);
+    const LengthMap map = length_map<S>(input, eps);
     if (!map.f.finite) return fill_nan(out);
     const CosineGradient<acc_t<S>> gradient(map, const_data<acc_t<S>>(g), input);
     weighted_gradient<S>(map.f, gradient.weight, Gradient::kLaplacian, out);

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 
 #include "cpu/simd.h"
 #include "formulas/angle.h"
@@ -15,9 +14,8 @@
 namespace kdops {
 
 constexpr int64_t kTripletRows = 3, kTileRows = 48, kTileColumns = 512;
-constexpr float kUneven = 64;  // of squared lengths
 
-// A side's squared distances and inverse lengths, (n, stride), 0 in the padding.
+// A side's squared distances and inverse lengths, as excess over 1, (n, stride).
 template <class T>
 struct AngleSide {
   const T *squares, *inverses;
@@ -29,21 +27,28 @@ struct TripletTile {
   int64_t n, stride;
   int64_t a_begin, a_end;  // the vertices of a group
   int64_t b, c;            // the first row and column of the tile, b <= c
-  T *sum_a, *sum_b;        // A and B, (n, stride)
-  T* half_z;               // the group's Z / 2, (n, stride); none: the value alone
+  T *sum_a, *sum_b;        // 2 A and 4 B, (n, stride)
+  T* sum_z;                // the group's 2 Z, (n, stride); none: the value alone
 };
 
 template <class V>
-struct HalfSpoke {
-  V p, d;  // of a vector of c: half the inverse length, half the length
+struct Spoke {
+  V e, q, p;  // of the pairs of a vertex with one b, or with a vector of c; p = 1 + q
 };
 template <int W, class T>
-KDOPS_INLINE HalfSpoke<vec<T, W>> half_spoke(const AngleSide<T>& side, int64_t at) {
-  const vec<T, W> p = load<T, W>(side.inverses + at) * T(0.5);
-  return {p, load<T, W>(side.squares + at) * p};
+KDOPS_INLINE Spoke<vec<T, W>> spoke(const AngleSide<T>& side, int64_t at) {
+  const vec<T, W> q = load<T, W>(side.inverses + at);
+  return {load<T, W>(side.squares + at), q, q + T(1)};
+}
+// Of one b; of none, where all cosines are 0, if `missing`.
+template <int W, class T>
+KDOPS_INLINE Spoke<vec<T, W>> one_spoke(const AngleSide<T>& side, int64_t at, bool missing) {
+  const T q = missing ? T(-1) : side.inverses[at];
+  return {vec<T, W>{} + side.squares[at], vec<T, W>{} + q, vec<T, W>{} + (T(1) + q)};
 }
 
-// The rows b0 .. b0 + kTripletRows of the tile at vertex a; returns their value.
+// The rows b0 .. b0 + kTripletRows of the tile at vertex a; returns four times their value.
+// u and its slope are those of 2 cos: twice as large, clipped at 2.
 template <int W, bool kGradient, bool kDiagonal, class T>
 KDOPS_INLINE double triplet_rows(const TripletTile<T>& t, int64_t a, int64_t b0) {
   using V = vec<T, W>;
@@ -52,40 +57,37 @@ KDOPS_INLINE double triplet_rows(const TripletTile<T>& t, int64_t a, int64_t b0)
   const int64_t first = kDiagonal ? b0 / L * L : t.c;  // tiles begin at whole vectors
   const int64_t rows = std::min(kTripletRows, std::min(t.n, t.b + kTileRows) - b0);
   int64_t at[kTripletRows];
-  V s[kTripletRows], p[kTripletRows], s_other[kTripletRows], p_other[kTripletRows];
+  Spoke<V> self[kTripletRows], other[kTripletRows];
 #pragma GCC unroll 4
-  for (int64_t r = 0; r < kTripletRows;
-       ++r) {  // a row too many has length 0: all its cosines are 0
+  for (int64_t r = 0; r < kTripletRows; ++r) {
     const int64_t b = b0 + std::min(r, rows - 1);
     at[r] = b * t.stride;
-    s[r] = V{} + t.self.squares[row + b], s_other[r] = V{} + t.other.squares[row + b];
-    p[r] = V{} + (r < rows ? t.self.inverses[row + b] : T(0));
-    p_other[r] = V{} + (r < rows ? t.other.inverses[row + b] : T(0));
+    self[r] = one_spoke<W>(t.self, row + b, r >= rows);
+    other[r] = one_spoke<W>(t.other, row + b, r >= rows);
   }
   integers_t<V> lane;
   for (int l = 0; l < L; ++l) lane[l] = l;
   V value = {}, row_a[kTripletRows] = {}, row_b[kTripletRows] = {};
   for (int64_t c = first; c < end; c += L) {
-    const HalfSpoke<V> spoke = half_spoke<W>(t.self, row + c),
-                       other = half_spoke<W>(t.other, row + c);
+    const Spoke<V> to_self = spoke<W>(t.self, row + c), to_other = spoke<W>(t.other, row + c);
     V column_a = {}, column_b = {};
 #pragma GCC unroll 4
     for (int64_t r = 0; r < kTripletRows; ++r) {
-      const V square = load<T, W>(t.self.squares + at[r] + c);
-      const V cos = rounded(p[r] * cosine_part(s[r], square, spoke.p, spoke.d));
-      const V square_other = load<T, W>(t.other.squares + at[r] + c);
-      const V u =
-          cos - rounded(p_other[r] * cosine_part(s_other[r], square_other, other.p, other.d));
-      V h = huber_slope<T>(u);
+      const V v = cosine_excess(to_self.e, to_self.q, self[r].e, self[r].q, self[r].p,
+                                load<T, W>(t.self.squares + at[r] + c));
+      const V v_other = cosine_excess(to_other.e, to_other.q, other[r].e, other[r].q, other[r].p,
+                                      load<T, W>(t.other.squares + at[r] + c));
+      const V u = rounded(v) - rounded(v_other);
+      V h = max(min(u, V{} + T(2)), V{} - T(2));
       if (kDiagonal && c < b0 + kTripletRows)
         h = select(lane > element_t<integers_t<V>>(b0 + r - c), h, V{});
       value += huber_value<T>(u, h);
       if constexpr (kGradient) {
-        const V hp = h * spoke.p;
-        row_a[r] += hp, row_b[r] += h * cos;
-        column_a += h * p[r], column_b += h * cos;
-        T* z = t.half_z + at[r] + c;
-        store(z, load<T, W>(z) + hp * p[r]);
+        const V hp = h * to_self.p, h_cos = h * (v + T(1));
+        row_a[r] += hp, row_b[r] += h_cos;
+        column_a += h * self[r].p, column_b += h_cos;
+        T* z = t.sum_z + at[r] + c;
+        store(z, load<T, W>(z) + hp * self[r].p);
       }
     }
     if constexpr (kGradient) {
@@ -95,7 +97,7 @@ KDOPS_INLINE double triplet_rows(const TripletTile<T>& t, int64_t a, int64_t b0)
   }
   if constexpr (kGradient) {
     for (int64_t r = 0; r < rows; ++r) {
-      t.sum_a[row + b0 + r] += 2 * sum(row_a[r]);
+      t.sum_a[row + b0 + r] += sum(row_a[r]);
       t.sum_b[row + b0 + r] += sum(row_b[r]);
     }
   }
@@ -112,44 +114,19 @@ KDOPS_INLINE double triplet_group(const TripletTile<T>& t) {
   return total;
 }
 
-// The sum of the losses over the group's triplets of the tile; with a gradient, adds to A and B and
-// writes the tile of Z.
+// Four times the sum of the losses over the group's triplets of the tile; with a gradient, adds to
+// A and B and writes the tile of Z.
 template <int W, class T>
 KDOPS_INLINE double triplet_tile_impl(const TripletTile<T>& t) {
   const bool diagonal = t.b == t.c;
-  if (t.half_z == nullptr)
+  if (t.sum_z == nullptr)
     return diagonal ? triplet_group<W, false, true>(t) : triplet_group<W, false, false>(t);
   const int64_t columns = std::min(kTileColumns, t.stride - t.c);
   for (int64_t b = t.b; b < std::min(t.n, t.b + kTileRows); ++b)
-    std::fill_n(t.half_z + b * t.stride + t.c, columns, T(0));
+    std::fill_n(t.sum_z + b * t.stride + t.c, columns, T(0));
   return diagonal ? triplet_group<W, true, true>(t) : triplet_group<W, true, false>(t);
 }
 KDOPS_MULTIVERSION(triplet_tile, (const TripletTile<float>& t), (t))
 KDOPS_MULTIVERSION(triplet_tile, (const TripletTile<double>& t), (t))
-
-// One map's inverse lengths.
-template <int W, class T>
-KDOPS_INLINE void inverse_lengths_impl(const T* squares, int64_t n, T eps, T* inverses) {
-  for (int64_t i = 0; i < n; i += lanes<T, W>)
-    store(inverses + i, inverse_length<T>(load<T, W>(squares + i), eps));
-}
-KDOPS_MULTIVERSION(inverse_lengths, (const float* s, int64_t n, float eps, float* p),
-                   (s, n, eps, p))
-KDOPS_MULTIVERSION(inverse_lengths, (const double* s, int64_t n, double eps, double* p),
-                   (s, n, eps, p))
-
-// Whether a row has two lengths, not 0, so unequal that float32 would lose the angle between them.
-template <int W, class T>
-KDOPS_INLINE bool uneven_row_impl(const T* s, int64_t stride) {
-  using V = vec<T, W>;
-  V longest = {}, shortest = V{} + std::numeric_limits<T>::max();
-  for (int64_t j = 0; j < stride; j += lanes<T, W>) {
-    const V v = load<T, W>(s + j);
-    longest = max(longest, v);
-    shortest = min(shortest, select(v > V{}, v, shortest));
-  }
-  return -max(-shortest) < max(longest) / kUneven;
-}
-KDOPS_MULTIVERSION(uneven_row, (const float* s, int64_t stride), (s, stride))
 
 }  // namespace kdops

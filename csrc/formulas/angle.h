@@ -2,6 +2,13 @@
 //
 //   cos = (S_ab + S_ac - S_bc) p_ab p_ac / 2,   p = 1 / max(sqrt(S), eps), 0 where S is 0
 //
+// In float32 this loses what distinguishes two cosines near 1/2, where most are when distances are
+// alike. So distances come over a typical one, as excess: with S = 1 + e and p = 1 + q,
+//
+//   2 cos = (1 + q_ab) (1 + q_ac) (1 + e_ab + e_ac - e_bc) = 1 + v
+//
+// where v is small and computed from small numbers alone.
+//
 // With h = dL/dcos, A_ab = sum_c h p_ac, B_ab = sum_c h cos and Z_bc = sum_a h p_ab p_ac (over
 // ordered triplets with b != c, h counted for both orders),
 //   dL/dS_ij, i and j in both orders = p_ij (A_ij - p_ij B_ij) + p_ij (A_ji - p_ij B_ji) - Z_ij,
@@ -12,24 +19,17 @@
 
 namespace kdops {
 
-// p for a squared distance.
-template <class T, class V>
-KDOPS_HD V inverse_length(V s, T eps) {
-  const auto none = (s <= V{});
-  return select(none, V{}, V{} + T(1)) /
-         select(none, V{} + T(1), max(sqrt(max(s, V{})), V{} + eps));
-}
-
-// cos over p_ab / 2, with d_ac = S_ac p_ac: the part of a triplet that varies with c.
+// v = 2 cos - 1; `p_ac` is 1 + q_ac.
 template <class V>
-KDOPS_HD V cosine_part(V s_ab, V s_bc, V p_ac, V d_ac) {
-  return fma(s_ab - s_bc, p_ac, d_ac);
+KDOPS_HD V cosine_excess(V e_ab, V q_ab, V e_ac, V q_ac, V p_ac, V e_bc) {
+  const V e = (e_ab - e_bc) + e_ac, q = fma(q_ab, p_ac, q_ac);
+  return fma(q, e, q + e);
 }
 
 // The cosine of a pair with itself: 1, less for a bounded length, 0 for none.
 template <class T>
 KDOPS_HD T self_cosine(T s, T p, T eps) {
-  return s <= T(0) ? T(0) : (p * eps < T(1) ? T(1) : s * p * p);
+  return p == T(0) ? T(0) : (p * eps < T(1) ? T(1) : s * p * p);
 }
 
 // dL/dS of vertex i's part of pair (i, j).
