@@ -7,7 +7,7 @@
 
 namespace kdops {
 
-// Squared lengths at one vertex whose ratio is beyond this go through float64.
+// Squared lengths at one vertex whose ratio is beyond this send the batch through float64.
 constexpr double kUneven = 64;
 
 template <class T>
@@ -22,21 +22,21 @@ class AngleMap {
     parallel(f.n, 16, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) write_row(i, map.row(i));
     });
-    for (int64_t i = 0; i < f.n; ++i) uneven = uneven || uneven_row(map.row(i));
+    for (int64_t i = 0; i < f.n; ++i) uneven = uneven || uneven_row(map.row(i), length * f.scale);
   }
   AngleSide<T> side() const { return {squares.data(), inverses.data()}; }
 
   // Of a pair, over the unit.
-  T inverse(int64_t i, int64_t j) const { return T(1) + inverses.row(i)[j]; }
+  T inverse(int64_t i, int64_t j) const { return inverses.row(i)[j] + kTypical<T>; }
   T self_cosine(int64_t i, int64_t j) const {
-    return kdops::self_cosine(T(1) + squares.row(i)[j], inverse(i, j), eps);
+    return kdops::self_cosine(squares.row(i)[j] + kTypical<T>, inverse(i, j), eps);
   }
 
   Features<T> f;
-  SquareMap<T> squares, inverses;  // S / unit - 1, p sqrt(unit) - 1; the padding has p = 0
+  SquareMap<T> squares, inverses;  // S / unit and p sqrt(unit) as excess; the padding has p = 0
   double unit = 1;                 // the mean squared distance
   T eps = 0;                       // over the unit's root
-  bool uneven = false;
+  bool uneven = false;             // float32 would lose digits
 
  private:
   void find_unit(const SquareMap<double>& map) {
@@ -51,18 +51,19 @@ class AngleMap {
     T *square = squares.row(i), *inverse = inverses.row(i);
     for (int64_t j = 0; j < squares.stride; ++j) {
       const double relative = s[j] * over, length = std::max(std::sqrt(relative), bound);
-      square[j] = static_cast<T>(relative - 1);
-      inverse[j] = relative > 0 ? static_cast<T>(1 / length - 1) : T(-1);
+      square[j] = static_cast<T>(relative - kTypical<T>);
+      inverse[j] = static_cast<T>((relative > 0 ? 1 / length : 0.0) - kTypical<T>);
     }
   }
 
-  bool uneven_row(const double* s) const {
+  // Lengths too unequal, or bounded.
+  bool uneven_row(const double* s, double bound) const {
     double longest = 0, shortest = std::numeric_limits<double>::max();
     for (int64_t j = 0; j < f.n; ++j) {
       longest = std::max(longest, s[j]);
       shortest = std::min(shortest, s[j] > 0 ? s[j] : shortest);
     }
-    return shortest < longest / kUneven;
+    return shortest < std::max(longest / kUneven, bound * bound);
   }
 };
 

@@ -161,11 +161,14 @@ KDOPS_INLINE PairSums weight_tile_impl(const PairTile<T>& p, const Formula& form
   return total;
 }
 
-// The sums of weights that lie in memory.
+// The sums of weights that lie in memory, without near pairs.
 template <int W, class T>
 KDOPS_INLINE void sum_tile_impl(const PairTile<T>& p) {
   for (int64_t j = 0; j < p.columns; j += lanes<T, W>) store(p.column_sum + j, vec<T, W>{});
-  for (int64_t i = 0; i < p.rows; ++i) add_degrees<W>(p, i, p.weight + i * p.stride);
+  for (int64_t i = 0; i < p.rows; ++i) {
+    if (p.near != nullptr && has_near<W>(p, i)) take_near(p, i, p.weight + i * p.stride);
+    add_degrees<W>(p, i, p.weight + i * p.stride);
+  }
 }
 KDOPS_MULTIVERSION(sum_tile, (const PairTile<float>& p), (p))
 KDOPS_MULTIVERSION(sum_tile, (const PairTile<double>& p), (p))

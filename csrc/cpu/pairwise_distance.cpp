@@ -42,7 +42,7 @@ class DistanceMap {
     parallel(n_, 16, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) write_weights(i, upstream, pull, weight);
     });
-    weighted_gradient<S>(f_, weight, Gradient::kLaplacian, out);
+    weighted_gradient<S>(f_, weight, Gradient::kLaplacian, out, &map_);
   }
 
  private:

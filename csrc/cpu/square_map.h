@@ -43,19 +43,26 @@ SquareMap<Out> whole_map(const Features<T>& f, MapKind kind, const Tensor& like)
   return map;
 }
 
-// The gradient of symmetric weights, written to out in its type S.
+// The gradient of symmetric weights, written to out in its type S. With the map of squared
+// distances at hand, near pairs are taken out of the weights and get theirs by difference.
 template <class S, class T>
 void weighted_gradient(const Features<T>& f, const SquareMap<T>& weight, Gradient form,
-                       const Tensor& out) {
+                       const Tensor& out, const SquareMap<T>* squares = nullptr) {
   const Blocks blocks(f.n);
-  Laplacian<S, T> side(f, out, form);
+  Laplacian<S, T> side(f, out, form, squares != nullptr);
   for_each_meeting(blocks, [&] {
-    return [&, sums = Scratch<T>(2 * blocks.size), panel = Scratch<T>(blocks.size * lanes<T>)](
-               int64_t a, int64_t b) {
+    return [&, sums = Scratch<T>(2 * blocks.size), panel = Scratch<T>(blocks.size * lanes<T>),
+            near = std::vector<NearPair<T>>()](int64_t a, int64_t b) mutable {
       PairTile<T> p;
       p.rows = blocks.length(a), p.columns = blocks.length(b), p.stride = weight.stride;
       p.weight = weight.row(blocks.begin(a)) + blocks.begin(b);
       p.row_sum = sums.get(), p.column_sum = sums.get() + blocks.size;
+      if (squares != nullptr) {
+        p.self = squares->row(blocks.begin(a)) + blocks.begin(b);
+        p.row_limit = side.limit(blocks.begin(a)), p.column_limit = side.limit(blocks.begin(b));
+        p.near = &near;
+        near.clear();
+      }
       sum_tile(p);
       side.add(blocks, a, b, p, panel.get());
     };

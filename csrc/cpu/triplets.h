@@ -15,7 +15,7 @@ namespace kdops {
 
 constexpr int64_t kTripletRows = 3, kTileRows = 48, kTileColumns = 512;
 
-// A side's squared distances and inverse lengths, as excess over 1, (n, stride).
+// A side's squared distances and inverse lengths, as excess, (n, stride).
 template <class T>
 struct AngleSide {
   const T *squares, *inverses;
@@ -33,18 +33,18 @@ struct TripletTile {
 
 template <class V>
 struct Spoke {
-  V e, q, p;  // of the pairs of a vertex with one b, or with a vector of c; p = 1 + q
+  V e, q, p;  // of the pairs of a vertex with one b, or with a vector of c
 };
 template <int W, class T>
 KDOPS_INLINE Spoke<vec<T, W>> spoke(const AngleSide<T>& side, int64_t at) {
   const vec<T, W> q = load<T, W>(side.inverses + at);
-  return {load<T, W>(side.squares + at), q, q + T(1)};
+  return {load<T, W>(side.squares + at), q, q + kTypical<T>};
 }
 // Of one b; of none, where all cosines are 0, if `missing`.
 template <int W, class T>
 KDOPS_INLINE Spoke<vec<T, W>> one_spoke(const AngleSide<T>& side, int64_t at, bool missing) {
-  const T q = missing ? T(-1) : side.inverses[at];
-  return {vec<T, W>{} + side.squares[at], vec<T, W>{} + q, vec<T, W>{} + (T(1) + q)};
+  const T q = missing ? -kTypical<T> : side.inverses[at];
+  return {vec<T, W>{} + side.squares[at], vec<T, W>{} + q, vec<T, W>{} + (q + kTypical<T>)};
 }
 
 // The rows b0 .. b0 + kTripletRows of the tile at vertex a; returns four times their value.
@@ -73,17 +73,17 @@ KDOPS_INLINE double triplet_rows(const TripletTile<T>& t, int64_t a, int64_t b0)
     V column_a = {}, column_b = {};
 #pragma GCC unroll 4
     for (int64_t r = 0; r < kTripletRows; ++r) {
-      const V v = cosine_excess(to_self.e, to_self.q, self[r].e, self[r].q, self[r].p,
-                                load<T, W>(t.self.squares + at[r] + c));
-      const V v_other = cosine_excess(to_other.e, to_other.q, other[r].e, other[r].q, other[r].p,
-                                      load<T, W>(t.other.squares + at[r] + c));
+      const V v = cosine_excess<T>(to_self.e, to_self.q, self[r].e, self[r].q, self[r].p,
+                                   load<T, W>(t.self.squares + at[r] + c));
+      const V v_other = cosine_excess<T>(to_other.e, to_other.q, other[r].e, other[r].q, other[r].p,
+                                         load<T, W>(t.other.squares + at[r] + c));
       const V u = rounded(v) - rounded(v_other);
       V h = max(min(u, V{} + T(2)), V{} - T(2));
       if (kDiagonal && c < b0 + kTripletRows)
         h = select(lane > element_t<integers_t<V>>(b0 + r - c), h, V{});
       value += huber_value<T>(u, h);
       if constexpr (kGradient) {
-        const V hp = h * to_self.p, h_cos = h * (v + T(1));
+        const V hp = h * to_self.p, h_cos = h * (v + kTypical<T>);
         row_a[r] += hp, row_b[r] += h_cos;
         column_a += h * self[r].p, column_b += h_cos;
         T* z = t.sum_z + at[r] + c;

@@ -3,11 +3,12 @@
 //   cos = (S_ab + S_ac - S_bc) p_ab p_ac / 2,   p = 1 / max(sqrt(S), eps), 0 where S is 0
 //
 // In float32 this loses what distinguishes two cosines near 1/2, where most are when distances are
-// alike. So distances come over a typical one, as excess: with S = 1 + e and p = 1 + q,
+// alike. So they come over a typical distance, as excess: with S = 1 + e and p = 1 + q,
 //
 //   2 cos = (1 + q_ab) (1 + q_ac) (1 + e_ab + e_ac - e_bc) = 1 + v
 //
-// where v is small and computed from small numbers alone.
+// where v is small and computed from small numbers alone. In float64, which serves distances of all
+// sizes, e, q and v are S, p and 2 cos themselves.
 //
 // With h = dL/dcos, A_ab = sum_c h p_ac, B_ab = sum_c h cos and Z_bc = sum_a h p_ab p_ac (over
 // ordered triplets with b != c, h counted for both orders),
@@ -19,10 +20,16 @@
 
 namespace kdops {
 
-// v = 2 cos - 1; `p_ac` is 1 + q_ac.
-template <class V>
+// What e, q and v are the excess over.
+template <class T>
+constexpr T kTypical = T(sizeof(T) == sizeof(float) ? 1 : 0);
+
+// v; `p_ac` is the inverse length itself.
+template <class T, class V>
 KDOPS_HD V cosine_excess(V e_ab, V q_ab, V e_ac, V q_ac, V p_ac, V e_bc) {
-  const V e = (e_ab - e_bc) + e_ac, q = fma(q_ab, p_ac, q_ac);
+  const V e = (e_ab - e_bc) + e_ac;
+  if constexpr (kTypical<T> == T(0)) return q_ab * p_ac * e;
+  const V q = fma(q_ab, p_ac, q_ac);
   return fma(q, e, q + e);
 }
 
