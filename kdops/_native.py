@@ -31,9 +31,11 @@ def _load(device: str) -> None:
         errors[device] = "not built"
         return
     try:
+        handle = ctypes.CDLL(str(found[0]))
+        getattr(handle, f"kdops_{device}_level")  # a foreign library has no such name
         torch.ops.load_library(str(found[0]))
-        _handles[device] = ctypes.CDLL(str(found[0]))
-    except (OSError, RuntimeError) as error:
+        _handles[device] = handle
+    except (OSError, RuntimeError, AttributeError) as error:
         errors[device] = str(error.__cause__ or error)
 
 
