@@ -1,0 +1,171 @@
+"""The shape of the source: who imports whom, sizes, docstrings, and what must not be in it."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kdops
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "kdops"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+NATIVE = [
+    p for p in sorted((ROOT / "csrc").rglob("*")) if p.suffix in (".h", ".cpp", ".cu", ".cuh")
+]
+pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="not a source tree")
+
+# Of each room of the package, the rooms below it.
+BELOW = {
+    "_backend": set(),
+    "_checks": set(),
+    "_native": set(),
+    "reference": set(),
+    "functional": {"reference", "_native", "_checks", "_backend"},
+    "nn": {"functional"},
+    "__init__": {"functional", "nn", "_backend"},
+    "__main__": {"__init__", "_native", "demo"},
+    "demo": {"__init__", "functional", "nn", "_backend", "_native"},
+}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path):
+    """(module, relative to the package or not) of every import of a file."""
+    package = path.relative_to(PACKAGE).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = (
+                ""
+                if not node.level
+                else ".".join(("kdops", *package[: len(package) - node.level + 1]))
+            )
+            module = ".".join(filter(None, (base, node.module)))
+            # `from . import x` may import a module or a name of the package.
+            names = (
+                [f"{module}.{name.name}" for name in node.names]
+                if node.module is None
+                else [module]
+            )
+            yield from names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    here = room(path)
+    allowed = BELOW[here] | {here}
+    for module in imported(path):
+        first, _, rest = module.partition(".")
+        if first != "kdops":
+            continue
+        target = rest.partition(".")[0]
+        if not target or not list(PACKAGE.glob(f"{target}*")):
+            target = "__init__"  # the package or a public name
+        assert target in allowed, f"{here} imports {module}"
+
+
+def test_reference_imports_torch_alone():
+    for path in (PACKAGE / "reference").glob("*.py"):
+        for module in imported(path):
+            assert module.split(".")[0] in ("torch", "math", "collections", "kdops"), (path, module)
+
+
+def test_the_core_needs_torch_and_numpy_alone():
+    for path in SOURCES:
+        if room(path) != "demo":
+            for module in imported(path):
+                name = module.split(".")[0]
+                assert name in {"torch", "numpy", "kdops"} | sys.stdlib_module_names, (path, module)
+
+
+@pytest.mark.parametrize("path", NATIVE, ids=lambda p: p.name)
+def test_native_folders(path):
+    includes = re.findall(r'#include\s+[<"]([^>"]+)[>"]', path.read_text())
+    folder = path.parent.name
+    forbidden = {"cpu": ("cuda",), "cuda": ("cpu/",), "formulas": ("cpu/", "cuda", "torch", "ATen")}
+    for include in includes:
+        assert not include.startswith(forbidden[folder]), include
+        assert not include.startswith(("torch/extension.h", "ATen/", "c10/")), include
+
+
+@pytest.mark.parametrize(
+    "path", SOURCES + NATIVE + sorted((ROOT / "tests").glob("*.py")), ids=lambda p: p.name
+)
+def test_a_file_stays_small(path):
+    assert len(path.read_text().splitlines()) <= 300
+
+
+FORBIDDEN = re.compile(
+    r"pickle|torch\.load\(|yaml\.(load|unsafe)|(?<![.\w])(eval|exec)\(|os\.system|shell=True|__import__"
+    r"|urllib|requests\.|http://"
+)
+
+
+@pytest.mark.parametrize("path", [*SOURCES, ROOT / "setup.py"], ids=lambda p: p.name)
+def test_source_holds_nothing_that_runs_data(path):
+    hits = [line for line in path.read_text().splitlines() if FORBIDDEN.search(line)]
+    assert not hits
+
+
+@pytest.mark.parametrize("path", NATIVE, ids=lambda p: p.name)
+def test_kernels_hold_no_float_atomics_nor_clocks(path):
+    text = path.read_text()
+    assert not re.search(
+        r"atomicAdd|atomic<(float|double)>|#pragma omp atomic|std::rand|time\(", text
+    )
+    assert "ffast-math" not in text
+
+
+def test_build_flags():
+    text = (ROOT / "setup.py").read_text()
+    assert "fast-math" not in text and "march=native" not in text
+    for flag in ("-fno-trapping-math", "-fno-math-errno", "-ffile-prefix-map", "-fstack-protector"):
+        assert flag in text
+
+
+@pytest.mark.parametrize("name", kdops.functional.__all__)
+def test_docstring(name):
+    text = getattr(kdops, name).__doc__
+    parts = ["Args:", "Returns:", "Raises:", "Gradient:", "Source:"]
+    places = [text.find(part) for part in parts]
+    assert -1 not in places and places == sorted(places)
+    parameters = getattr(kdops, name).__code__
+    for argument in parameters.co_varnames[: parameters.co_argcount + parameters.co_kwonlyargcount]:
+        assert re.search(rf"^ +{argument}: ", text, re.MULTILINE), argument
+
+
+def test_public_names():
+    assert set(kdops.__all__) == {"backend", "functional", "nn", *kdops.functional.__all__}
+    for name in kdops.functional.__all__:
+        assert getattr(kdops, name) is getattr(kdops.functional, name)
+
+
+def setup(*arguments: str, cwd: Path = ROOT, **environment: str):
+    env = {**os.environ, **environment}
+    command = [sys.executable, str(ROOT / "setup.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("mode", ["gpu", "", "CPU", "cpu; touch planted", "none "])
+def test_unknown_build_mode(tmp_path, mode):
+    done = setup("--version", cwd=tmp_path, KDOPS_BUILD=mode)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert f"KDOPS_BUILD must be one of auto, cpu, cuda, none, got {mode!r}" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_build_of_nothing_imports_no_torch(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch')")
+    for mode, code in (("none", 0), ("auto", 0), ("cpu", 1)):
+        done = setup("--version", KDOPS_BUILD=mode, PYTHONPATH=str(tmp_path))
+        assert done.returncode == code, done.stderr
+    assert "KDOPS_BUILD=cpu needs torch" in done.stderr
