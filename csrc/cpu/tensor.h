@@ -68,11 +68,13 @@ template <class T>
 class Buffer {
  public:
   Buffer(const Tensor& like, int64_t n)
-      : bytes_(torch::stable::new_empty(like, {n * int64_t{sizeof(T)}}, ScalarType::Byte)) {}
-  T* data() const { return mutable_data<T>(bytes_); }
+      : bytes_(torch::stable::new_empty(like, {n * int64_t{sizeof(T)}}, ScalarType::Byte)),
+        data_(mutable_data<T>(bytes_)) {}
+  T* data() const { return data_; }
 
  private:
   Tensor bytes_;
+  T* data_;
 };
 
 // f(begin, end) over parts of [0, n); on the caller's thread when there is little to do.
