@@ -79,4 +79,4 @@ def pytest_terminal_summary(terminalreporter, config):
     except ImportError:
         terminalreporter.write_line("no picture: matplotlib is not installed")
     else:
-        plots.draw(results, path.with_suffix(".png"))
+        plots.draw(results, path.with_suffix(".svg"))

@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, nargs="*", help="default: all in benchmarks/results")
     for path in parser.parse_args().results or sorted(FOLDER.glob("*.json")):
-        draw(json.loads(path.read_text()), path.with_suffix(".png"))
+        draw(json.loads(path.read_text()), path.with_suffix(".svg"))
 
 
 if __name__ == "__main__":
