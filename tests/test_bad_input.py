@@ -239,7 +239,7 @@ def test_argument(backend, stem, options, error, text):
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_label_out_of_range(backend, label, reduction):
     target = torch.zeros(8, dtype=torch.int64)
-    target[5] = label
+    target[5], target[7] = label, 11  # the first is named
     text = rf"target must be in \[0, 10\) or ignore_index -100, got {label} in row 5"
     with fails(IndexError, "kd_loss", text):
         kdops.kd_loss(randn(8, 10), randn(8, 10), target, ce_weight=1.0, reduction=reduction)
