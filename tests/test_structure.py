@@ -91,7 +91,12 @@ def test_the_core_needs_torch_and_numpy_alone():
 def test_native_folders(path):
     includes = re.findall(r'#include\s+[<"]([^>"]+)[>"]', path.read_text())
     folder = path.parent.name
-    forbidden = {"cpu": ("cuda",), "cuda": ("cpu/",), "formulas": ("cpu/", "cuda", "torch", "ATen")}
+    forbidden = {
+        "cpu": ("cuda",),
+        "cuda": ("cpu/",),
+        "common": ("cpu/", "cuda"),
+        "formulas": ("cpu/", "cuda", "common/", "torch", "ATen"),
+    }
     for include in includes:
         assert not include.startswith(forbidden[folder]), include
         assert not include.startswith(("torch/extension.h", "ATen/", "c10/")), include

@@ -8,8 +8,8 @@
 #include <cmath>
 #include <limits>
 #include <optional>
-#include <vector>
 
+#include "common/features.h"
 #include "cpu/tensor.h"
 #include "cpu/vectors.h"
 
@@ -39,52 +39,8 @@ struct Features {
   const T* row(int64_t i) const { return x + i * d; }
 };
 
-// What an op over features needs before it reads or writes: (N, D) of one type and one N.
-inline std::vector<Tensor> checked_features(const char* name, const std::vector<Tensor>& tensors) {
-  KDOPS_CHECK(!tensors.empty(), name, ": features must not be empty");
-  std::vector<Tensor> checked;
-  for (const Tensor& x : tensors) {
-    KDOPS_CHECK(x.dim() == 2, name, ": features must be (N, D), got ", x.dim(), " dimensions");
-    KDOPS_CHECK(x.size(1) > 0, name, ": features must have at least one column");
-    KDOPS_CHECK(x.size(0) == tensors[0].size(0), name, ": features must have the same rows, got ",
-                tensors[0].size(0), " and ", x.size(0));
-    KDOPS_CHECK(x.scalar_type() == tensors[0].scalar_type(), name,
-                ": features must have the same dtype");
-    checked.push_back(contiguous(x));
-  }
-  return checked;
-}
-
 inline void fill_nan(Tensor& t) {
   torch::stable::fill_(t, std::numeric_limits<double>::quiet_NaN());
-}
-
-// The output of a map op: (n, ..., n) in the accumulation type.
-inline Tensor new_map(const Tensor& x, int dimensions) {
-  const std::vector<int64_t> sizes(dimensions, x.size(0));
-  return torch::stable::new_empty(x, sizes, accumulation_dtype(x.scalar_type()));
-}
-
-// What a map op's upstream gradient must be.
-inline Tensor checked_upstream(const char* name, const Tensor& upstream, const Tensor& x,
-                               int dimensions) {
-  KDOPS_CHECK(upstream.dim() == dimensions, name, ": upstream must have the map's shape");
-  for (int i = 0; i < dimensions; ++i)
-    KDOPS_CHECK(upstream.size(i) == x.size(0), name, ": upstream must have the map's shape");
-  KDOPS_CHECK(upstream.scalar_type() == accumulation_dtype(x.scalar_type()), name,
-              ": upstream must have the map's dtype");
-  return contiguous(upstream);
-}
-
-// A relation's outputs: the value, then the gradients that are wanted, the teacher (last) last.
-inline std::vector<Tensor> relation_outputs(const std::vector<Tensor>& inputs, bool student_grad,
-                                            bool teacher_grad) {
-  std::vector<Tensor> outputs{
-      torch::stable::new_empty(inputs[0], {}, accumulation_dtype(inputs[0].scalar_type()))};
-  for (size_t i = 0; i < inputs.size(); ++i)
-    if (i + 1 == inputs.size() ? teacher_grad : student_grad)
-      outputs.push_back(torch::stable::empty_like(inputs[i]));
-  return outputs;
 }
 
 // Features in the accumulation type: the input itself, or a copy times scale.

@@ -2,7 +2,7 @@
 // row; kd_weight comes with the T^2. The gradient is kd_weight / T (q - p) + ce_weight
 // (softmax(student)
 // - onehot(target)), over the number of rows for the mean. The plan is logit_rows.cpp's.
-#include "cpu/logit_rows.h"
+#include "common/logit_rows.h"
 
 namespace kdops {
 namespace {

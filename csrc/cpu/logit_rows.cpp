@@ -4,13 +4,14 @@
 // theirs (softmax_row.h), and one sweep over the scratch writes the gradient. Threads share rows,
 // never a row, and each row's value goes to its own place and is summed in order: results depend
 // neither on threads nor on neighbours.
-#include "cpu/logit_rows.h"
+#include "common/logit_rows.h"
 
 #include <algorithm>
 #include <vector>
 
 #include "cpu/long_rows.h"
 #include "cpu/short_rows.h"
+#include "cpu/tensor.h"
 
 namespace kdops {
 namespace {
@@ -32,27 +33,6 @@ KDOPS_ROWS(float)
 KDOPS_ROWS(double)
 KDOPS_ROWS(BFloat16)
 KDOPS_ROWS(Half)
-
-void check(const LogitLoss& loss, const Tensor& student, const Tensor& teacher,
-           const std::optional<Tensor>& target) {
-  const ScalarType dtype = student.scalar_type();
-  KDOPS_CHECK(dtype == teacher.scalar_type(), loss.name, ": teacher must have student's dtype");
-  KDOPS_CHECK(student.dim() >= 1 && student.sizes().equals(teacher.sizes()), loss.name,
-              ": teacher must have student's shape");
-  KDOPS_CHECK(student.size(student.dim() - 1) > 0, loss.name,
-              ": student must have at least one class, got 0");
-  KDOPS_CHECK(loss.temperature > 0 && loss.temperature < kInfinity<double>, loss.name,
-              ": temperature must be finite and > 0, got ", loss.temperature);
-  KDOPS_CHECK(loss.reduction >= kMean && loss.reduction <= kNone, loss.name,
-              ": reduction must be 0, 1 or 2, got ", loss.reduction);
-  KDOPS_CHECK(loss.hard_weight == 0 || target, loss.name, ": target must be given for ce_weight");
-  if (!target) return;
-  const ScalarType type = target->scalar_type();
-  KDOPS_CHECK(type == ScalarType::Long || type == ScalarType::Int, loss.name,
-              ": target must be int64 or int32");
-  KDOPS_CHECK(target->sizes().equals(student.sizes().slice(0, student.dim() - 1)), loss.name,
-              ": target must have student's leading shape");
-}
 
 // The number of rows that count; every label that is read must be a class.
 int64_t count_rows(const LogitLoss& loss, const Labels& labels, int64_t rows, int64_t cols) {
@@ -85,7 +65,7 @@ void reduce(const LogitLoss& loss, const double* values, int64_t rows, int64_t c
 std::tuple<Tensor, Tensor> logit_loss(const LogitLoss& loss, const Tensor& student_,
                                       const Tensor& teacher_,
                                       const std::optional<Tensor>& target_) {
-  check(loss, student_, teacher_, target_);
+  check_logits(loss, student_, teacher_, target_);
   std::optional<Tensor> target;
   if (target_) target = as_contiguous(*target_);
   const Labels labels(target);

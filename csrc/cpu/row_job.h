@@ -1,7 +1,7 @@
 // What short and long rows of logits share: the job, a chunk's part in it, a row's value.
 #pragma once
 
-#include "cpu/logit_rows.h"
+#include "common/logit_rows.h"
 #include "cpu/softmax_row.h"
 
 namespace kdops {
