@@ -58,7 +58,7 @@ unsigned ballot(unsigned mask, bool predicate, Site);
 uint64_t shuffle(unsigned mask, uint64_t bits, int source, Site);  // the bits of lane `source`
 int lane();
 void fence();
-void before_atomic(const void* address);
+void before_atomic(void* address);
 void run(dim3 grid, dim3 block, size_t shared_bytes, void (*thread)(void*), void* argument);
 
 // forward, reverse or random:SEED. Without a call the environment's SIMT_ORDER, or random:1.
