@@ -45,9 +45,8 @@ struct IrgEdgeLoss {
     const double inverse = stats.self.largest > 0 ? 1 / stats.self.largest : 0;
     const double inverse_other = stats.other.largest > 0 ? 1 / stats.other.largest : 0;
     const double sum = stats.self.square * inverse - stats.cross * inverse_other;
-    return {static_cast<T>(inverse), static_cast<T>(inverse_other),
-            static_cast<T>(stats.self.largest), static_cast<T>(8 * c * inverse),
-            static_cast<T>(8 * c * sum * inverse * inverse / std::max(1.0, stats.self.ties))};
+    return irg_edge<T>(stats.self.largest, inverse, inverse_other, sum,
+                       std::max(1.0, stats.self.ties), c);
   }
 
   template <class T>

@@ -53,12 +53,8 @@ struct RkdDistanceLoss {
     const double inverse = stats.self.sum > 0 ? pairs / stats.self.sum : 0;
     const double inverse_other = stats.other.sum > 0 ? pairs / stats.other.sum : 0;
     const double slopes = stats.self.square * inverse - stats.cross * inverse_other;
-    return {floor(self),
-            floor(other),
-            static_cast<T>(inverse),
-            static_cast<T>(inverse_other),
-            static_cast<T>(2 * c * inverse),
-            static_cast<T>(2 * c * slopes * inverse * inverse / pairs)};
+    return rkd_distance<T>(double(floor(self)), double(floor(other)), inverse, inverse_other,
+                           slopes, pairs, c);
   }
 
   template <class T>

@@ -14,7 +14,8 @@ template <class V>
 struct PairTerm {
   V value;   // f
   V weight;  // w_ij
-  V excess;  // what a clipped slope leaves out of the sum behind the normaliser's gradient
+  V moment;  // its part in the sum behind the normaliser's gradient
+  V excess;  // what of it is due to a clipped slope
 };
 
 // RKD's distance: huber(d / mean(d) - d' / mean(d')), d = sqrt(max(S, floor)).
@@ -23,7 +24,7 @@ struct RkdDistance {
   T floor, floor_other;  // lower bounds of the squared lengths
   T inverse_mean, inverse_mean_other;
   T scale;  // 2 c / mean(d): the weight's factor of the slope
-  T pull;   // 2 c sum(slope d) / (mean(d)^2 pairs): the mean's gradient
+  T pull;   // 2 c sum(slope d) / (mean(d)^2 pairs): the mean's gradient; slope d is the moment
 
   template <class V>
   KDOPS_HD static V distance(V s, T floor) {
@@ -38,9 +39,15 @@ struct RkdDistance {
     const V slope = huber_slope<T>(u);
     const auto flat = (s <= V{} + floor);  // a bounded length, or none: subgradient 0
     const V weight = select(flat, V{}, (slope * scale - pull) / select(flat, V{} + T(1), d));
-    return {huber_value<T>(u, slope), weight, (slope - u) * d};
+    return {huber_value<T>(u, slope), weight, slope * d, (slope - u) * d};
   }
 };
+template <class T, class A>
+KDOPS_HD RkdDistance<T> rkd_distance(A floor, A floor_other, A inverse, A inverse_other, A moment,
+                                     A pairs, A c) {
+  return {T(floor),         T(floor_other),     T(inverse),
+          T(inverse_other), T(2 * c * inverse), T(2 * c * moment * inverse * inverse / pairs)};
+}
 
 // IRG's edges: (S / max(S) - S' / max(S'))^2.
 template <class T>
@@ -48,16 +55,21 @@ struct IrgEdge {
   T inverse_max, inverse_max_other;
   T largest;
   T scale;  // 8 c / max(S)
-  T pull;  // 8 c sum(u S) / (max(S)^2 ties): what each maximal pair takes of the maximum's gradient
+  T pull;   // 8 c sum(u S) / (max(S)^2 ties): what each maximal pair takes; u S is the moment
 
   template <class V>
   KDOPS_HD PairTerm<V> operator()(V s, V s_other) const {
     const V edge = max(V{}, s);
     const V u = rounded(edge * inverse_max) - rounded(max(V{}, s_other) * inverse_max_other);
     const V weight = u * scale - select(edge == V{} + largest, V{} + pull, V{});
-    return {u * u, weight, V{}};
+    return {u * u, weight, u * edge, V{}};
   }
 };
+template <class T, class A>
+KDOPS_HD IrgEdge<T> irg_edge(A largest, A inverse, A inverse_other, A moment, A ties, A c) {
+  return {T(inverse), T(inverse_other), T(largest), T(8 * c * inverse),
+          T(8 * c * moment * inverse * inverse / ties)};
+}
 
 // CCKD's correlation by its Taylor polynomial in the inner product: (K(g) - K(g'))^2. The weight is
 // that of g: sum_j w_ij x_j, or minus that in the Laplacian of unit rows.
@@ -98,7 +110,7 @@ struct CckdTaylor {
     kernel(g, value, slope);
     kernel(g_other, other, unused);
     const V u = value - other;
-    return {u * u, u * slope * scale, V{}};
+    return {u * u, u * slope * scale, V{}, V{}};
   }
 };
 
@@ -112,7 +124,7 @@ struct CckdExact {
   KDOPS_HD PairTerm<V> operator()(V s, V s_other) const {
     const V value = exp(max(V{}, s) * -gamma);
     const V u = value - exp(max(V{}, s_other) * -gamma);
-    return {u * u, u * value * scale, V{}};
+    return {u * u, u * value * scale, V{}, V{}};
   }
 };
 

@@ -1,0 +1,70 @@
+// The kernels over pairs of rows, for numpy arrays: outputs are given, and written.
+#include "arrays.h"
+#include "cuda/cckd_loss.cuh"
+#include "cuda/irg_edge_loss.cuh"
+#include "cuda/rkd_distance_loss.cuh"
+
+namespace {
+
+using kdops::acc_t;
+using Arrays = std::vector<Array>;
+
+double factor(const Arrays& features, bool mean) {
+  const double n = static_cast<double>(features[0].shape(0));
+  return mean && n > 0 ? 1 / (n * n) : 1;
+}
+
+// The students', then the teacher's features; a gradient of each, or none.
+struct Outputs {
+  Array value;
+  std::vector<std::optional<Array>> gradients;
+};
+
+template <class S, class Loss>
+void relation(const Arrays& features, Outputs& outputs, const Loss& loss) {
+  kdops::Relation<S, Loss> r{};
+  r.batches.count = static_cast<int>(features.size());
+  r.batches.n = features[0].shape(0);
+  for (size_t i = 0; i < features.size(); ++i) {
+    r.batches.x[i] = read<S>(features[i]);
+    r.batches.d[i] = features[i].shape(1);
+    r.gradients[i] = write<S>(outputs.gradients[i]);
+  }
+  r.value = write<acc_t<S>>(outputs.value);
+  r.loss = loss;
+  Memory memory(kdops::place_relation(r, nullptr));
+  kdops::place_relation(r, memory.data());
+  kdops::launch_relation(r, nullptr);
+}
+
+void rkd_distance_loss(const std::string& dtype, const Arrays& features, Outputs outputs,
+                       double eps, bool mean) {
+  dispatch(dtype, [&](auto s) {
+    relation<decltype(s)>(features, outputs, kdops::RkdDistanceLoss{eps, factor(features, mean)});
+  });
+}
+
+void irg_edge_loss(const std::string& dtype, const Arrays& features, Outputs outputs, bool mean) {
+  dispatch(dtype, [&](auto s) {
+    relation<decltype(s)>(features, outputs, kdops::IrgEdgeLoss{factor(features, mean)});
+  });
+}
+
+void cckd_loss(const std::string& dtype, const Arrays& features, Outputs outputs, double gamma,
+               const std::vector<double>& coefficients, bool normalize, bool mean) {
+  dispatch(dtype, [&](auto s) {
+    kdops::with_cckd_loss(
+        gamma, coefficients, normalize, factor(features, mean),
+        [&](const auto& loss) { relation<decltype(s)>(features, outputs, loss); });
+  });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(relations, m) {
+  py::class_<Outputs>(m, "Outputs").def(py::init<Array, std::vector<std::optional<Array>>>());
+  m.def("set_order", [](const std::string& order) { simt::set_order(order.c_str()); });
+  m.def("rkd_distance_loss", rkd_distance_loss);
+  m.def("irg_edge_loss", irg_edge_loss);
+  m.def("cckd_loss", cckd_loss);
+}
