@@ -6,6 +6,7 @@ build.pytest("thread", "tests/simt/test_kernels.py")   # whose build.load() load
 
 import functools
 import hashlib
+import importlib.machinery
 import importlib.util
 import os
 import platform
@@ -37,8 +38,8 @@ DEFINE = {
 # Python is not instrumented: the runtime comes first, and ThreadSanitizer leaves Python alone.
 RUNTIME = {"address": ["libasan.so", "libubsan.so"], "thread": ["libtsan.so"]}
 OPTIONS = {
-    "ASAN_OPTIONS": "detect_leaks=0",
-    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "ASAN_OPTIONS": "detect_leaks=0 exitcode=66",
+    "UBSAN_OPTIONS": "print_stacktrace=1 exitcode=66",
     "TSAN_OPTIONS": "exitcode=66 ignore_noninstrumented_modules=1",
 }
 MODES = tuple(SANITIZE)
@@ -110,6 +111,7 @@ def build(name: str, mode: str = "plain", module: bool = True) -> Path:
     return made(f"{name}-{mode}", b"", link)
 
 
+@functools.cache
 def load(name: str):
     """The module NAME, in the mode that this process is for."""
     path = build(name, os.environ.get("SIMT_MODE", "plain"))
@@ -128,14 +130,19 @@ def environment(mode: str, preload: bool) -> dict[str, str]:
     return {**os.environ, **OPTIONS, **preloaded, "SIMT_MODE": mode, "OMP_NUM_THREADS": "1"}
 
 
-def pytest(mode: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Runs tests in a process of the mode; --noconftest keeps torch out of it."""
-    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", "-x"]
+def python(mode: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs Python in a process of the mode."""
     return subprocess.run(
-        [*command, *arguments],
+        [sys.executable, *arguments],
         cwd=ROOT,
         env=environment(mode, preload=True),
         capture_output=True,
         text=True,
         timeout=600,
     )
+
+
+def pytest(mode: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs tests of this folder in a process of the mode; torch and the suite stay out of it."""
+    options = [f"--confcutdir={HERE}", "-p", "no:cacheprovider", "-x"]
+    return python(mode, "-m", "pytest", *options, *arguments)

@@ -12,6 +12,9 @@
 #include <tuple>
 #include <type_traits>
 
+// CUDA's fast functions of few digits; the C library has some of these names for itself.
+#pragma GCC poison __expf __exp10f __logf __log2f __log10f __sinf __cosf __tanf __powf
+
 #define SIMT_KERNEL void
 #define SIMT_KERNEL_BOUNDS(threads) void
 #define SIMT_DEVICE inline
