@@ -130,6 +130,14 @@ SIMT_DEVICE BatchScale<T> batch_scale(const Measures<T>& measures, int batch, in
   return {scaled ? unit_scale<T>(reference) : T(1), finite};
 }
 
+// By every warp for itself.
+template <class T>
+SIMT_DEVICE bool all_finite(const Measures<T>& measures, int batches, int blocks) {
+  bool finite = true;
+  for (int b = 0; b < batches; ++b) finite = finite && batch_scale(measures, b, blocks).finite;
+  return finite;
+}
+
 }  // namespace
 
 inline int measure_blocks(int64_t n) {

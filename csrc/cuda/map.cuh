@@ -98,9 +98,10 @@ SIMT_DEVICE HalfTile half_tile(int64_t t) {
   return {t - b * (b + 1) / 2, b};
 }
 
-// Over ordered pairs: the sum and the maximum of what is measured, and how many pairs have it. In
-// float64, outside of the loop over features: an error of a normaliser is in all pairs alike.
-enum { kStatSum, kStatLargest, kStatTies, kStats };
+// Over ordered pairs: the sum of what is measured, its maximum, how many pairs have that, and the
+// reciprocal of its least positive value. In float64, outside of the loop over features: an error
+// of a normaliser is in all pairs alike.
+enum { kStatSum, kStatLargest, kStatTies, kStatInverse, kStats };
 using Stats = Values<double, kStats>;
 
 struct MergeStats {
@@ -108,7 +109,8 @@ struct MergeStats {
     const double largest = max(a.v[kStatLargest], b.v[kStatLargest]);
     const double ties = (a.v[kStatLargest] == largest ? a.v[kStatTies] : 0.0) +
                         (b.v[kStatLargest] == largest ? b.v[kStatTies] : 0.0);
-    return {{a.v[kStatSum] + b.v[kStatSum], largest, ties}};
+    return {
+        {a.v[kStatSum] + b.v[kStatSum], largest, ties, max(a.v[kStatInverse], b.v[kStatInverse])}};
   }
 };
 
@@ -118,7 +120,7 @@ SIMT_DEVICE Stats total_stats(const Maps<M>& maps, int batch) {
   Stats stats{};
   for (int i = threadIdx.x; i < maps.blocks; i += blockDim.x) {
     const double* part = maps.stats + (int64_t(batch) * maps.blocks + i) * kStats;
-    stats = MergeStats{}(stats, Stats{{part[0], part[1], part[2]}});
+    stats = MergeStats{}(stats, Stats{{part[0], part[1], part[2], part[3]}});
   }
   return block_reduce(stats, MergeStats{});
 }
@@ -159,7 +161,8 @@ build_maps(Batches<S> batches, Measures<T> measures, Maps<M> maps, Loss loss) {
     map_tile<kKind>(x, tile.a * kTile, tile.b * kTile, memory);
     store_tile<kKind>(x, memory, tile, maps.of(batch), maps.stride, [&](M pair, int times) {
       const double value = loss.measured(pair, floor);
-      stats = MergeStats{}(stats, Stats{{times * value, value, double(times)}});
+      stats = MergeStats{}(stats,
+                           Stats{{times * value, value, double(times), value > 0 ? 1 / value : 0}});
     });
   }
   stats = block_reduce(stats, MergeStats{});

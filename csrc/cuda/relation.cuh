@@ -98,21 +98,13 @@ relation_values(Relation<S, Loss> r) {
     r.parts[(int64_t(student) * r.value_blocks + blockIdx.x) * kParts + k] = sums.v[k];
 }
 
-template <class S, class Loss>
-SIMT_DEVICE bool all_finite(const Relation<S, Loss>& r) {
-  bool finite = true;
-  for (int batch = 0; batch < r.batches.count; ++batch)
-    finite = finite && batch_scale(r.measures, batch, r.maps.measure_blocks).finite;
-  return finite;
-}
-
 // By one block.
 template <class S, class Loss, class T = acc_t<S>>
 SIMT_DEVICE void write_value(const Relation<S, Loss>& r) {
   double value = 0;
   for (int student = 0; student < r.teacher(); ++student)
     value += total_parts(r, student).v[kPartValue];
-  const bool finite = all_finite(r);
+  const bool finite = all_finite(r.measures, r.batches.count, r.maps.measure_blocks);
   if (threadIdx.x == 0) *r.value = finite ? static_cast<T>(value * r.loss.c) : not_a_number<T>();
 }
 template <class S, class Loss>
@@ -172,7 +164,8 @@ relation_gradients(Relation<S, Loss> r) {
   const FeatureRows<S, T> x = rows_of<T>(r.batches, r.measures, self, scale);
   const auto weight = [&](int64_t i, int64_t j) { return partners.weight(i, j); };
   gradient_tile<Loss::kLaplacian>(x, r.maps.of(self), r.maps.stride, i0, k0, memory, weight,
-                                  all_finite(r), r.gradients[self]);
+                                  all_finite(r.measures, r.batches.count, r.maps.measure_blocks),
+                                  r.gradients[self]);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "arrays.h"
 #include "cuda/cckd_loss.cuh"
 #include "cuda/irg_edge_loss.cuh"
+#include "cuda/rkd_angle_loss.cuh"
 #include "cuda/rkd_distance_loss.cuh"
 
 namespace {
@@ -20,17 +21,23 @@ struct Outputs {
   std::vector<std::optional<Array>> gradients;
 };
 
+// What relations and triplets have in common.
+template <class S, class Job>
+void set_tensors(Job& job, const Arrays& features, Outputs& outputs) {
+  job.batches.count = static_cast<int>(features.size());
+  job.batches.n = features[0].shape(0);
+  for (size_t i = 0; i < features.size(); ++i) {
+    job.batches.x[i] = read<S>(features[i]);
+    job.batches.d[i] = features[i].shape(1);
+    job.gradients[i] = write<S>(outputs.gradients[i]);
+  }
+  job.value = write<acc_t<S>>(outputs.value);
+}
+
 template <class S, class Loss>
 void relation(const Arrays& features, Outputs& outputs, const Loss& loss) {
   kdops::Relation<S, Loss> r{};
-  r.batches.count = static_cast<int>(features.size());
-  r.batches.n = features[0].shape(0);
-  for (size_t i = 0; i < features.size(); ++i) {
-    r.batches.x[i] = read<S>(features[i]);
-    r.batches.d[i] = features[i].shape(1);
-    r.gradients[i] = write<S>(outputs.gradients[i]);
-  }
-  r.value = write<acc_t<S>>(outputs.value);
+  set_tensors<S>(r, features, outputs);
   r.loss = loss;
   Memory memory(kdops::place_relation(r, nullptr));
   kdops::place_relation(r, memory.data());
@@ -41,6 +48,19 @@ void rkd_distance_loss(const std::string& dtype, const Arrays& features, Outputs
                        double eps, bool mean) {
   dispatch(dtype, [&](auto s) {
     relation<decltype(s)>(features, outputs, kdops::RkdDistanceLoss{eps, factor(features, mean)});
+  });
+}
+
+void rkd_angle_loss(const std::string& dtype, const Arrays& features, Outputs outputs, double eps,
+                    bool mean) {
+  const double n = static_cast<double>(features[0].shape(0));
+  dispatch(dtype, [&](auto s) {
+    kdops::Triplets<decltype(s)> t{};
+    set_tensors<decltype(s)>(t, features, outputs);
+    t.eps = eps, t.c = mean && n > 0 ? 1 / (n * n * n) : 1;
+    Memory memory(kdops::place_triplets(t, nullptr));
+    kdops::place_triplets(t, memory.data());
+    kdops::launch_rkd_angle_loss(t, nullptr);
   });
 }
 
@@ -65,6 +85,7 @@ PYBIND11_MODULE(relations, m) {
   py::class_<Outputs>(m, "Outputs").def(py::init<Array, std::vector<std::optional<Array>>>());
   m.def("set_order", [](const std::string& order) { simt::set_order(order.c_str()); });
   m.def("rkd_distance_loss", rkd_distance_loss);
+  m.def("rkd_angle_loss", rkd_angle_loss);
   m.def("irg_edge_loss", irg_edge_loss);
   m.def("cckd_loss", cckd_loss);
 }
