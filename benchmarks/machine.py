@@ -40,7 +40,7 @@ def description() -> dict:
     return {
         "processor": processor(),
         "threads": THREADS,
-        "kernels": _native.processor_level() or "none: the reference",
+        "kernels": _native.level("cpu") or "none: the reference",
         "backend": kdops._backend.choice.name,
         "kdops": kdops.__version__,
         "commit": commit(),

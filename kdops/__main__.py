@@ -21,8 +21,8 @@ def info() -> dict[str, str]:
         lines[f"{device} library"] = (
             "loaded" if device in _native.loaded else f"not loaded: {_native.errors[device]}"
         )
-    lines["processor level"] = _native.processor_level() or "none: no cpu library"
-    lines["CUDA architectures"] = "none: this version has no CUDA kernels"
+    lines["processor level"] = _native.level("cpu") or "none: no cpu library"
+    lines["CUDA architectures"] = _native.level("cuda") or "none: no cuda library"
     return lines
 
 

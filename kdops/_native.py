@@ -47,11 +47,13 @@ def load() -> None:
     loaded = frozenset(_handles)
 
 
-def processor_level() -> str | None:
-    """The instruction set that the CPU kernels chose, None without the library."""
-    if "cpu" not in _handles:
+def level(device: str) -> str | None:
+    """What a library runs on, None without it: the CPU's instruction set that was chosen, the GPU
+    architectures that were built.
+    """
+    if device not in _handles:
         return None
-    function = _handles["cpu"].kdops_cpu_level
+    function = getattr(_handles[device], f"kdops_{device}_level")
     function.restype = ctypes.c_char_p
     return function().decode()
 

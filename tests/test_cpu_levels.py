@@ -24,10 +24,10 @@ LEVELS = ("base", "v3", "v4")
 @pytest.fixture(params=range(len(LEVELS)), ids=LEVELS)
 def level(request):
     library = _native._handles["cpu"]
-    best = _native.processor_level()
+    best = _native.level("cpu")
     library.kdops_set_cpu_level(ctypes.c_int(request.param))
     try:
-        if _native.processor_level() != LEVELS[request.param]:
+        if _native.level("cpu") != LEVELS[request.param]:
             pytest.skip(f"the processor has {best} only")
         with kdops.backend("native"):
             yield LEVELS[request.param]

@@ -1,9 +1,7 @@
 """The shape of the source: who imports whom, sizes, docstrings, and what must not be in it."""
 
 import ast
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -152,25 +150,3 @@ def test_public_names():
     assert set(kdops.__all__) == {"backend", "functional", "nn", *kdops.functional.__all__}
     for name in kdops.functional.__all__:
         assert getattr(kdops, name) is getattr(kdops.functional, name)
-
-
-def setup(*arguments: str, cwd: Path = ROOT, **environment: str):
-    env = {**os.environ, **environment}
-    command = [sys.executable, str(ROOT / "setup.py"), *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
-
-
-@pytest.mark.parametrize("mode", ["gpu", "", "CPU", "cpu; touch planted", "none "])
-def test_unknown_build_mode(tmp_path, mode):
-    done = setup("--version", cwd=tmp_path, KDOPS_BUILD=mode)
-    assert done.returncode != 0 and "Traceback" not in done.stderr
-    assert f"KDOPS_BUILD must be one of auto, cpu, cuda, none, got {mode!r}" in done.stderr
-    assert not list(tmp_path.iterdir())
-
-
-def test_build_of_nothing_imports_no_torch(tmp_path):
-    (tmp_path / "torch.py").write_text("raise ImportError('no torch')")
-    for mode, code in (("none", 0), ("auto", 0), ("cpu", 1)):
-        done = setup("--version", KDOPS_BUILD=mode, PYTHONPATH=str(tmp_path))
-        assert done.returncode == code, done.stderr
-    assert "KDOPS_BUILD=cpu needs torch" in done.stderr
