@@ -9,6 +9,7 @@ from ._dispatch import RelationLoss
 from ._rows import accumulation_dtype, same_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
+CUDA_BATCHES = 32  # of one kernel, the teacher's included
 Students = Tensor | Sequence[Tensor]
 
 
@@ -35,4 +36,5 @@ def relation(
     if teacher.requires_grad and not teacher_grad:
         teacher = teacher.detach()
     tensors = same_dtype(*students, teacher)
-    return loss(tensors, (*scalars, reduction), served=reduction != "none")
+    served = reduction != "none" and not (teacher.is_cuda and len(tensors) > CUDA_BATCHES)
+    return loss(tensors, (*scalars, reduction), served=served)
