@@ -44,8 +44,38 @@ inline void check_logits(const LogitLoss& loss, const Tensor& student, const Ten
               ": target must have student's leading shape");
 }
 
-// The value, and its gradient to student, or an empty tensor: each device's own.
+// A value, or one a row.
+inline Tensor new_value(const LogitLoss& loss, const Tensor& student) {
+  const auto sizes = student.sizes();
+  return new_tensor(student, loss.reduction == kNone ? sizes.slice(0, sizes.size() - 1) : Sizes{},
+                    accumulation_dtype(student.scalar_type()));
+}
+// The student's gradient, or an empty tensor.
+inline Tensor new_gradient(const LogitLoss& loss, const Tensor& student) {
+  const int64_t none = 0;
+  return new_tensor(student, loss.student_grad ? student.sizes() : Sizes(&none, 1),
+                    student.scalar_type());
+}
+
+// Value and gradient: each device's own.
 std::tuple<Tensor, Tensor> logit_loss(const LogitLoss& loss, const Tensor& student,
                                       const Tensor& teacher, const std::optional<Tensor>& target);
+
+inline std::tuple<Tensor, Tensor> kd_loss(const Tensor& student, const Tensor& teacher,
+                                          const std::optional<Tensor>& target, double temperature,
+                                          double kd_weight, double ce_weight, int64_t reduction,
+                                          int64_t ignore_index, bool student_grad) {
+  const LogitLoss loss{"kd_loss", temperature, kd_weight,    ce_weight,
+                       false,     reduction,   ignore_index, student_grad};
+  return logit_loss(loss, student, teacher, target);
+}
+
+inline std::tuple<Tensor, Tensor> soft_cross_entropy(const Tensor& student, const Tensor& teacher,
+                                                     double temperature, double weight,
+                                                     int64_t reduction, bool student_grad) {
+  const LogitLoss loss{"soft_cross_entropy", temperature, weight, 0, true, reduction, 0,
+                       student_grad};
+  return logit_loss(loss, student, teacher, std::nullopt);
+}
 
 }  // namespace kdops

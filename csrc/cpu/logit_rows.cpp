@@ -69,19 +69,13 @@ std::tuple<Tensor, Tensor> logit_loss(const LogitLoss& loss, const Tensor& stude
   std::optional<Tensor> target;
   if (target_) target = as_contiguous(*target_);
   const Labels labels(target);
-  const auto sizes = student_.sizes();
-  const int64_t cols = sizes.back(), rows = student_.numel() / cols;
+  const int64_t cols = student_.sizes().back(), rows = student_.numel() / cols;
   const int64_t counted = count_rows(loss, labels, rows, cols);
 
   const Tensor student = as_contiguous(student_), teacher = as_contiguous(teacher_);
-  const ScalarType dtype = student.scalar_type();
-  const Tensor value =
-      new_tensor(student, loss.reduction == kNone ? sizes.slice(0, sizes.size() - 1) : Sizes{},
-                 accumulation_dtype(dtype));
-  const int64_t none = 0;
-  const Tensor gradient = new_tensor(student, loss.student_grad ? sizes : Sizes(&none, 1), dtype);
+  const Tensor value = new_value(loss, student), gradient = new_gradient(loss, student);
   std::vector<double> values(rows);
-  dispatch_float(dtype, [&](auto tag) {
+  dispatch_float(student.scalar_type(), [&](auto tag) {
     using S = typename decltype(tag)::type;
     const Job<S> job{loss,
                      const_data<S>(student),
