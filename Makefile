@@ -4,8 +4,9 @@ VENV ?= .venv
 OUT ?= runs/demo
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
+NATIVE := $(foreach suffix,h cpp cuh cu,$(wildcard csrc/*/*.$(suffix) tests/simt/*.$(suffix)))
 
-.PHONY: demo test bench lint format sanitize clean
+.PHONY: demo test bench lint format sanitize cuda-link clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: requirements.txt
@@ -32,15 +33,19 @@ bench: $(VENV)/.built
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*/*.h csrc/*/*.cpp)
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/clang-format -i $(wildcard csrc/*/*.h csrc/*/*.cpp)
+	$(BIN)/clang-format -i $(NATIVE)
 
 sanitize: $(VENV)/.ready
 	tests/sanitize.sh $(abspath $(BIN))/python
+
+# Both libraries against a CUDA build of torch (4.7 GB, removed afterwards), used without a GPU.
+cuda-link: $(VENV)/.ready
+	tests/cuda_link.sh $(abspath $(BIN))/python
 
 clean:
 	rm -rf $(VENV) build dist runs kdops.egg-info kdops/*.so .pytest_cache .ruff_cache .hypothesis
