@@ -64,6 +64,15 @@ SIMT_DEVICE AngleMap angle_map(const Triplets<S>& t, int batch) {
   return {t.maps.of(batch), t.maps.n, t.maps.stride, inverse, bound * sqrt(inverse), uneven};
 }
 
+// By the whole block; barriers before and after.
+template <class S>
+SIMT_DEVICE void set_side(const Triplets<S>& t, int batch, AngleMap* side) {
+  const AngleMap map = angle_map(t, batch);
+  __syncthreads();
+  if (threadIdx.x == 0) *side = map;
+  __syncthreads();
+}
+
 // A pair's squared distance and inverse length, as excess over 1 in float32.
 template <class T>
 struct Spoke {
@@ -229,14 +238,16 @@ SIMT_KERNEL_BOUNDS(kTripletThreads)
 compare_triplets(Triplets<S> t) {
   SIMT_SHARED(double, exact_memory, [kTripletMemory]);
   SIMT_SHARED(T, memory, [kTripletMemory]);
+  SIMT_SHARED(AngleMap, sides, [2]);  // not in registers, which are scarce here
+  const AngleMap &self = sides[0], &other = sides[1];
   const int batch = blockIdx.y, teacher = t.teacher();
   if (batch == teacher && t.gradients[teacher] == nullptr) return;
   const Walk w = walk_of(half_tile(blockIdx.x));
-  const AngleMap self = angle_map(t, batch);
+  set_side(t, batch, sides);
   const int first = batch == teacher ? 0 : teacher, end = batch == teacher ? teacher : teacher + 1;
   PairResult result{0, 0};
   for (int b = first; b < end; ++b) {
-    const AngleMap other = angle_map(t, b);
+    set_side(t, b, sides + 1);
     const PairResult part = self.uneven || other.uneven ? compare(w, self, other, exact_memory)
                                                         : compare(w, self, other, memory);
     result.loss += part.loss, result.weight += part.weight;
