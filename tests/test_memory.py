@@ -68,6 +68,21 @@ def test_angles_keep_no_triplets(native):
     assert step(case, 128, 64) <= 32 * 4 * 128**2 + 3 * 4 * 128 * 64 + MIB
 
 
+def test_angles_of_near_duplicates_keep_no_triplets(native):
+    """A batch that goes through float64 as a whole."""
+    torch.set_num_threads(2)
+    student, teacher = torch.randn(2, 256, 512, generator=generator())
+    student[128:] = student[:128] + 1e-3 * torch.randn(128, 512, generator=generator())
+    student.requires_grad_()
+
+    def run():
+        kdops.rkd_angle_loss(student, teacher).backward()
+        student.grad = None
+
+    run()
+    assert 4 * MIB < peak_bytes(run) <= 8 * MIB  # float32 stays below 4
+
+
 @pytest.mark.parametrize("name", ["rkd_distance_loss", "irg_edge_loss", "cckd_loss"])
 def test_streamed_form_keeps_no_map(native, name):
     torch.set_num_threads(2)

@@ -12,38 +12,45 @@ namespace kdops {
 template <class T>
 class Triplets {
  public:
-  Triplets(const AngleMap<T>& self, const AngleMap<T>& other, const Tensor& like)
-      : self_(self), other_(other), like_(like), n_(self.f.n), stride_(self.squares.stride) {}
+  Triplets(const AngleMap<T>& self, const AngleMap<T>& other)
+      : self_(self), other_(other), n_(self.f.n) {}
 
-  double value() { return half_sums(nullptr, nullptr, nullptr) + pairs_with_themselves(); }
+  double value() { return half_sums(nullptr, nullptr) + pairs_with_themselves(nullptr); }
 
   // Adds to `weight`, symmetric.
-  double value_and_weights(SquareMap<T>& weight) {
-    SquareMap<T> sum_a(n_, like_), sum_b(n_, like_);
-    Buffer<T> sum_z(like_, groups() * n_ * stride_);
-    const double total = half_sums(&sum_a, &sum_b, sum_z.data()) + pairs_with_themselves();
-    parallel(n_, 16, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) add_weights(i, sum_a, sum_b, sum_z.data(), weight);
-    });
-    return total;
+  double value_and_weights(SquareMap<T>& weight, const Tensor& like) {
+    const int64_t size = self_.vertices * self_.vertices;
+    const Buffer<T> vertex(like, size);
+    std::fill_n(vertex.data(), size, T(0));
+    const double total = half_sums(vertex.data(), weight.data());
+    const double rest = pairs_with_themselves(vertex.data());
+    const WeightTile<T> t{self_.side().inverses, vertex.data(), weight.data(), n_, self_.vertices};
+    parallel(blocks().count, 4, [&](int64_t begin, int64_t end) { finish_weights(t, begin, end); });
+    return total + rest;
   }
 
  private:
-  int64_t groups() const { return std::min<int64_t>(n_, n_ < 1024 ? 8 : 4); }
+  Blocks blocks() const {
+    Blocks b(n_);
+    b.size = kTripletBlock, b.count = self_.vertices / kTripletBlock;
+    return b;
+  }
 
   // The triplets with b < c stand for those with c < b too.
-  double half_sums(SquareMap<T>* sum_a, SquareMap<T>* sum_b, T* sum_z) {
-    std::vector<double> parts(groups());
-    parallel(groups(), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t g = begin; g < end; ++g) {
+  double half_sums(T* vertex, T* weight) {
+    const Blocks blocks = this->blocks();
+    std::vector<double> parts(blocks.tiles());
+    for_each_meeting(blocks, [&] {
+      return [&](int64_t b, int64_t c) {
         TripletTile<T> t{};
-        t.self = self_.side(), t.other = other_.side(), t.n = n_, t.stride = stride_;
-        t.a_begin = n_ * g / groups(), t.a_end = n_ * (g + 1) / groups();
-        t.sum_a = sum_a ? sum_a->data() : nullptr, t.sum_b = sum_b ? sum_b->data() : nullptr;
-        t.sum_z = sum_z ? sum_z + g * n_ * stride_ : nullptr;
-        for (t.b = 0; t.b < n_; t.b += kTileRows)
-          for (t.c = t.b; t.c < n_; t.c += kTileColumns) parts[g] += triplet_tile(t);
-      }
+        t.self = self_.side(), t.other = other_.side();
+        t.vertices = self_.vertices;
+        t.b_begin = blocks.begin(b), t.b_end = t.b_begin + blocks.length(b);
+        t.c_begin = blocks.begin(c), t.c_end = t.c_begin + blocks.length(c);
+        t.bound = 1 / self_.eps;
+        t.vertex = vertex, t.weight = weight;
+        parts[blocks.tile(b, c)] = triplet_tile(t);
+      };
     });
     double total = 0;
     for (double part : parts) total += part;
@@ -51,39 +58,23 @@ class Triplets {
   }
 
   // cos - cos' of b with itself at a: not 0 where one side's pair has no, or a bounded, length.
-  T self_difference(int64_t a, int64_t b) const {
-    return self_.self_cosine(a, b) - other_.self_cosine(a, b);
-  }
-  double pairs_with_themselves() const {
+  double pairs_with_themselves(T* vertex) const {
     double total = 0;
+    if (self_.regular && other_.regular) return total;
     for (int64_t a = 0; a < n_; ++a) {
       for (int64_t b = 0; b < n_; ++b) {
-        const T u = self_difference(a, b);
-        if (u != T(0)) total += huber_value<T>(u, huber_slope<T>(u));
+        const T u = self_.self_cosine(a, b) - other_.self_cosine(a, b), p = self_.inverse(a, b);
+        const T slope = huber_slope<T>(u);
+        total += huber_value<T>(u, slope);
+        if (vertex != nullptr && p * self_.eps >= T(1))
+          vertex[blocked(self_.vertices, b, a)] += 2 * p * slope;
       }
     }
     return total;
   }
 
-  T vertex(int64_t i, int64_t j, const SquareMap<T>& a, const SquareMap<T>& b) const {
-    const T p = self_.inverse(i, j);
-    const T bounded = p * self_.eps < T(1) ? T(0) : p * p * huber_slope<T>(self_difference(i, j));
-    return vertex_weight(a.row(i)[j] / 2, b.row(i)[j] / 4, p, self_.eps) + bounded;
-  }
-  // Row i above the diagonal, and its mirror image.
-  void add_weights(int64_t i, const SquareMap<T>& a, const SquareMap<T>& b, const T* sum_z,
-                   SquareMap<T>& weight) const {
-    for (int64_t j = i + 1; j < n_; ++j) {
-      T w = vertex(i, j, a, b) + vertex(j, i, a, b);
-      for (int64_t g = 0; g < groups(); ++g) w -= sum_z[(g * n_ + i) * stride_ + j] / 2;
-      weight.row(i)[j] += w;
-      weight.row(j)[i] = weight.row(i)[j];
-    }
-  }
-
   const AngleMap<T>&self_, &other_;
-  const Tensor& like_;
-  const int64_t n_, stride_;
+  const int64_t n_;
 };
 
 template <class S, class T>
@@ -95,16 +86,16 @@ void angle_loss(const std::vector<Tensor>& inputs, const std::vector<AngleMap<T>
   if (teacher_grad) teachers.emplace(teacher.f.n, inputs[0]);
   double value = 0;
   for (size_t i = 0; i < students; ++i) {
-    Triplets<T> forward(maps[i], teacher, inputs[0]);
+    Triplets<T> forward(maps[i], teacher);
     if (student_grad) {
       SquareMap<T> weight(teacher.f.n, inputs[0]);
-      value += forward.value_and_weights(weight);
+      value += forward.value_and_weights(weight, inputs[0]);
       weight.scale(T(2 * c / maps[i].unit));
       weighted_gradient<S>(maps[i].f, weight, Gradient::kLaplacian, outputs[1 + i]);
     } else {
       value += forward.value();
     }
-    if (teacher_grad) Triplets<T>(teacher, maps[i], inputs[0]).value_and_weights(*teachers);
+    if (teacher_grad) Triplets<T>(teacher, maps[i]).value_and_weights(*teachers, inputs[0]);
   }
   if (teacher_grad) {
     teachers->scale(T(2 * c / teacher.unit));
@@ -118,6 +109,7 @@ void angle_loss(const std::vector<Tensor>& inputs, double eps, double c, bool st
                 bool teacher_grad, std::vector<Tensor>& outputs) {
   using T = acc_t<S>;
   std::vector<AngleMap<T>> maps;
+  maps.reserve(inputs.size());
   bool finite = true, uneven = false;
   for (const Tensor& x : inputs) {
     maps.emplace_back(features<S>(x, eps), eps, x);
@@ -129,9 +121,12 @@ void angle_loss(const std::vector<Tensor>& inputs, double eps, double c, bool st
   } else if (std::is_same_v<T, double> || !uneven) {
     angle_loss<S, T>(inputs, maps, c, student_grad, teacher_grad, outputs);
   } else if constexpr (std::is_same_v<T, float>) {
+    std::vector<Features<double>> wide;
+    for (size_t i = 0; i < inputs.size(); ++i) wide.push_back(promoted(maps[i].f, inputs[i]));
+    maps.clear();
     std::vector<AngleMap<double>> exact;
     for (size_t i = 0; i < inputs.size(); ++i)
-      exact.emplace_back(promoted(maps[i].f, inputs[i]), eps, inputs[i]);
+      exact.emplace_back(std::move(wide[i]), eps, inputs[i]);
     angle_loss<S, double>(inputs, exact, c, student_grad, teacher_grad, outputs);
   }
 }

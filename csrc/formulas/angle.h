@@ -2,13 +2,14 @@
 //
 //   cos = (S_ab + S_ac - S_bc) p_ab p_ac / 2,   p = 1 / max(sqrt(S), eps), 0 where S is 0
 //
-// In float32 this loses what distinguishes two cosines near 1/2, where most are when distances are
-// alike. So they come over a typical distance, as excess: with S = 1 + e and p = 1 + q,
+// With the lengths d = S p, 2 cos = p_ab (p_ac (S_ab - S_bc) + d_ac). In float32 this loses what
+// distinguishes two cosines near 1/2, where most are when distances are alike. So they come over a
+// typical distance, as excess: with S = 1 + e, d = 1 + l and p = 1 + q,
 //
-//   2 cos = (1 + q_ab) (1 + q_ac) (1 + e_ab + e_ac - e_bc) = 1 + v
+//   2 cos = 1 + v,   v = p_ab (p_ac (e_ab - e_bc) + l_ac) + q_ab
 //
 // where v is small and computed from small numbers alone. In float64, which serves distances of all
-// sizes, e, q and v are S, p and 2 cos themselves.
+// sizes, e, l, q and v are S, d, p and 2 cos themselves.
 //
 // With h = dL/dcos, A_ab = sum_c h p_ac, B_ab = sum_c h cos and Z_bc = sum_a h p_ab p_ac (over
 // ordered triplets with b != c, h counted for both orders),
@@ -20,29 +21,40 @@
 
 namespace kdops {
 
-// What e, q and v are the excess over.
+// What e, l, q and v are the excess over.
 template <class T>
 constexpr T kTypical = T(sizeof(T) == sizeof(float) ? 1 : 0);
 
-// v; `p_ac` is the inverse length itself.
+// The pair's l.
+template <class T, class V>
+KDOPS_HD V length_excess(V e, V q) {
+  if constexpr (kTypical<T> == T(0)) return e * q;
+  return fma(e, q + kTypical<T>, q);
+}
+
+// v of the arms (a, b) and (a, c), whose p are at hand; `e_bc` is a V or its element.
+template <class T, class V, class E>
+KDOPS_HD V cosine_of_arms(V e_ab, V p_ab, V q_ab, V l_ac, V p_ac, E e_bc) {
+  const V inner = fma(e_ab - e_bc, p_ac, l_ac);
+  if constexpr (kTypical<T> == T(0)) return inner * p_ab;
+  return fma(inner, p_ab, q_ab);
+}
 template <class T, class V>
 KDOPS_HD V cosine_excess(V e_ab, V q_ab, V e_ac, V q_ac, V p_ac, V e_bc) {
-  const V e = (e_ab - e_bc) + e_ac;
-  if constexpr (kTypical<T> == T(0)) return q_ab * p_ac * e;
-  const V q = fma(q_ab, p_ac, q_ac);
-  return fma(q, e, q + e);
+  return cosine_of_arms<T>(e_ab, q_ab + kTypical<T>, q_ab, length_excess<T>(e_ac, q_ac), p_ac,
+                           e_bc);
 }
 
 // The cosine of a pair with itself: 1, less for a bounded length, 0 for none.
 template <class T>
 KDOPS_HD T self_cosine(T s, T p, T eps) {
-  return p == T(0) ? T(0) : (p * eps < T(1) ? T(1) : s * p * p);
+  return p == T(0) ? T(0) : (p < T(1) / eps ? T(1) : s * p * p);
 }
 
 // dL/dS of vertex i's part of pair (i, j).
 template <class T>
 KDOPS_HD T vertex_weight(T a, T b, T p, T eps) {
-  return p * (p * eps < T(1) ? a - p * b : a);
+  return p * (p < T(1) / eps ? a - p * b : a);
 }
 
 }  // namespace kdops
