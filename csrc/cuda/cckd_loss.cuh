@@ -28,10 +28,7 @@ struct CckdTaylorLoss : Correlation {
 
   template <class T>
   SIMT_DEVICE CckdTaylor<T> formula(const Side&, const Side&, double, int64_t) const {
-    CckdTaylor<T> f{{{}, kernel.order}, static_cast<T>(scale)};
-    for (int p = 0; p <= kMaxOrder; ++p)
-      f.kernel.coefficient[p] = static_cast<T>(kernel.coefficient[p]);
-    return f;
+    return {converted<T>(kernel), static_cast<T>(scale)};
   }
   template <class T>
   SIMT_DEVICE PairTerm<T> term(const CckdTaylor<T>& formula, T g, T g_other) const {

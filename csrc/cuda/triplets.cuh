@@ -174,7 +174,7 @@ SIMT_DEVICE PairSums<T> walk(const Walk& w, const AngleMap& self, const AngleMap
     near.fill(self, w.i0, w.j0, r0);
     far.fill(other, w.i0, w.j0, r0);
     __syncthreads();
-    PairSums<T> sums{};  // of few: the total rounds less often
+    PairSums<T> sums{};                 // of few: the total rounds less often
 #pragma unroll(sizeof(T) == 8 ? 1 : 4)  // more doubles than that spill
     for (int k = 0; k < share; ++k) {
       const int r = w.group * share + k;

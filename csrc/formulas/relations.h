@@ -98,6 +98,13 @@ Taylor<T> taylor(const Coefficients& coefficients) {
   for (int p = 0; p <= t.order; ++p) t.coefficient[p] = static_cast<T>(coefficients[p]);
   return t;
 }
+template <class T, class A>
+KDOPS_HD Taylor<T> converted(const Taylor<A>& t) {
+  Taylor<T> y{};
+  y.order = t.order;
+  for (int p = 0; p <= kMaxOrder; ++p) y.coefficient[p] = static_cast<T>(t.coefficient[p]);
+  return y;
+}
 
 template <class T>
 struct CckdTaylor {
