@@ -25,14 +25,16 @@ class Triplets {
     const double total = half_sums(vertex.data(), weight.data());
     const double rest = pairs_with_themselves(vertex.data());
     const WeightTile<T> t{self_.side().inverses, vertex.data(), weight.data(), n_, self_.vertices};
-    parallel(blocks().count, 4, [&](int64_t begin, int64_t end) { finish_weights(t, begin, end); });
+    parallel(self_.vertices / kTripletBlock, 4,
+             [&](int64_t begin, int64_t end) { finish_weights(t, begin, end); });
     return total + rest;
   }
 
  private:
+  // A thread's task, of tiles.
   Blocks blocks() const {
     Blocks b(n_);
-    b.size = kTripletBlock, b.count = self_.vertices / kTripletBlock;
+    b.size = n_ < 512 ? kTripletBlock : 4 * kTripletBlock, b.count = (n_ + b.size - 1) / b.size;
     return b;
   }
 
@@ -45,11 +47,18 @@ class Triplets {
         TripletTile<T> t{};
         t.self = self_.side(), t.other = other_.side();
         t.vertices = self_.vertices;
-        t.b_begin = blocks.begin(b), t.b_end = t.b_begin + blocks.length(b);
-        t.c_begin = blocks.begin(c), t.c_end = t.c_begin + blocks.length(c);
         t.bound = 1 / self_.eps;
         t.vertex = vertex, t.weight = weight;
-        parts[blocks.tile(b, c)] = triplet_tile(t);
+        double& part = parts[blocks.tile(b, c)];
+        const int64_t b_end = blocks.begin(b) + blocks.length(b),
+                      c_end = blocks.begin(c) + blocks.length(c);
+        for (int64_t i = blocks.begin(b); i < b_end; i += kTripletBlock) {
+          t.b_begin = i, t.b_end = std::min(b_end, i + kTripletBlock);
+          for (int64_t j = b == c ? i : blocks.begin(c); j < c_end; j += kTripletBlock) {
+            t.c_begin = j, t.c_end = std::min(c_end, j + kTripletBlock);
+            part += triplet_tile(t);
+          }
+        }
       };
     });
     double total = 0;
