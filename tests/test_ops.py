@@ -65,7 +65,7 @@ def test_every_op_is_sampled():
         for n in torch._C._dispatch_get_all_op_names()
         if n.startswith("kdops::")
     }
-    assert registered == set(NAMES)
+    assert registered == {*NAMES, "_scale_"}  # which CUDA alone has
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -98,9 +98,15 @@ def gradient_graph(formula: Callable, tensors: tuple, scalars: tuple, wanted: li
         return torch.autograd.grad(value, inputs, upstream, create_graph=True)
 
 
+# Multiplies a CUDA gradient in place by what lies on the GPU: a scalar, or one value a row.
+_scale = _native.define("_scale_(Tensor(a!) gradient, Tensor upstream) -> ()", lambda *_: None)
+_scaled_by_op = {"cuda"}
+
+
 def _product(gradient: Tensor, upstream: Tensor) -> Tensor:
+    """In the upstream's type, the one of the value, so that it is rounded once."""
     upstream = upstream.unsqueeze(-1) if upstream.dim() else upstream  # one value a row
-    return (gradient * upstream).to(gradient.dtype)
+    return (gradient.to(upstream.dtype) * upstream).to(gradient.dtype)
 
 
 def _scaled(gradient: Tensor, upstream: Tensor) -> Tensor:
@@ -108,6 +114,9 @@ def _scaled(gradient: Tensor, upstream: Tensor) -> Tensor:
     if _compiling() or _keeps_graph():  # what is kept must not be what is handed out
         return _product(gradient, upstream)
     try:
+        if gradient.device.type in _scaled_by_op:
+            _scale(gradient, upstream)
+            return gradient
         if upstream.dim():
             return gradient.mul_(upstream.unsqueeze(-1))
         return gradient if upstream.item() == 1 else gradient.mul_(upstream)
