@@ -7,8 +7,8 @@
 //
 //     KL(p || q) = log(1 + x) = log1p(sum p phi(d)),    q - p = p (expm1(d) - x) / (1 + x)
 //
-// in which nothing cancels. Left behind for the gradient: e, and h = e expm1(d). A chunk where d is
-// large or not finite takes the plain way: q - p from both softmaxes.
+// in which nothing cancels. Left behind for the gradient: e, and h = e expm1(d) / ln 2, as powers
+// are of 2. A chunk where d is large or not finite takes the plain way: q - p from both softmaxes.
 #pragma once
 
 #include <cmath>
@@ -18,6 +18,8 @@
 #include "formulas/kl.h"
 
 namespace kdops {
+
+#define KDOPS_BODY __attribute__((always_inline))
 
 constexpr int64_t kChunk = 2048;
 
@@ -33,12 +35,35 @@ struct Columns {
   const S *student, *teacher;
   int64_t count;
 
-  template <class F>  // f(place, student, teacher)
+  template <class F>  // f(place, student, teacher, whether a lane may be beyond the row)
   KDOPS_INLINE void sweep(F f) const {
     int64_t i = 0;
     for (; i + lanes<T, W> <= count; i += lanes<T, W>)
-      f(i, load_as<T, W>(student + i), load_as<T, W>(teacher + i));
-    if (i < count) f(i, rest(student), rest(teacher));
+      f(i, load_as<T, W>(student + i), load_as<T, W>(teacher + i), std::false_type{});
+    if (i < count) f(i, rest(student), rest(teacher), std::true_type{});
+  }
+  // A part with the teacher's maximum, which it finds: four vectors, so that few are compared.
+  KDOPS_INLINE Columns peak(V& top) const {
+    constexpr int64_t kPart = 4 * lanes<T, W>;
+    V highest = V{} - kInfinity<T>, at{};
+    if (count < kPart) {
+      sweep([&](int64_t, V, V t, auto) KDOPS_BODY { highest = kdops::max(highest, t); });
+      top = max(highest);
+      return *this;
+    }
+    const auto look = [&](int64_t begin) KDOPS_BODY {
+      V part = load_as<T, W>(teacher + begin);
+#pragma GCC unroll 4
+      for (int k = 1; k < 4; ++k)
+        part = kdops::max(part, load_as<T, W>(teacher + begin + k * lanes<T, W>));
+      at = part > highest ? V{} + T(begin) : at;
+      highest = kdops::max(highest, part);
+    };
+    for (int64_t begin = 0; begin < count - kPart; begin += kPart) look(begin);
+    look(count - kPart);
+    top = max(highest);
+    const int64_t begin = max(highest == top ? at : V{})[0];
+    return {student + begin, teacher + begin, kPart};
   }
   KDOPS_INLINE int64_t size() const { return (count + lanes<T, W> - 1) & -lanes<T, W>; }
   // The last count % lanes logits: where the row has a whole vector, by moving its last one down.
@@ -68,14 +93,17 @@ struct Rows {
   template <class F>
   KDOPS_INLINE void sweep(F f) const {
     for (int64_t i = 0; i < size(); i += lanes<T, W>)
-      f(i, load<T, W>(student + i), load<T, W>(teacher + i));
+      f(i, load<T, W>(student + i), load<T, W>(teacher + i), std::false_type{});
+  }
+  KDOPS_INLINE Rows peak(V& top) const {
+    top = V{} - kInfinity<T>;
+    sweep([&](int64_t, V, V t, auto) KDOPS_BODY { top = kdops::max(top, t); });
+    return *this;
   }
   KDOPS_INLINE int64_t size() const { return count * lanes<T, W>; }
   static KDOPS_INLINE V sum(V x) { return x; }
   static KDOPS_INLINE V max(V x) { return x; }
 };
-
-#define KDOPS_BODY __attribute__((always_inline))
 
 // The soft terms of a chunk, a row a lane (for Columns the same in every lane).
 template <class V>
@@ -94,27 +122,25 @@ struct Soft {
 template <class Source, class V = typename Source::V>
 KDOPS_INLINE void soft_top(const Source& source, Soft<V>& soft) {
   using T = typename Source::T;
-  V top = V{} - kInfinity<T>, student_at_top{};
-  source.sweep([&](int64_t, V s, V t) KDOPS_BODY {
-    student_at_top = t > top ? s : student_at_top;
-    top = max(top, t);
+  V student = V{} - kInfinity<T>;
+  source.peak(soft.max).sweep([&](int64_t, V s, V t, auto) KDOPS_BODY {
+    student = t == soft.max ? max(student, s) : student;
   });
-  soft.max = Source::max(top);
-  const V student = Source::max(top == soft.max ? student_at_top : V{} - kInfinity<T>);
-  soft.offset = difference(student, soft.max);
+  soft.offset = difference(Source::max(student), soft.max);
 }
 
 // Sweep 2: writes e, and to h the differences from the offset; returns the largest of these. Only
-// kExact keeps what s - t loses by rounding.
+// kExact keeps what s - t loses by rounding, and takes a class absent from both within the row.
 template <bool kExact, bool kEntropy, class Source, class T, class V = typename Source::V>
-KDOPS_INLINE V soft_sums(const Source& source, T inverse_t, Soft<V>& soft, T* e, T* h) {
+KDOPS_INLINE V soft_sums(const Source& source, T rate, Soft<V>& soft, T* e, T* h) {
   const Difference<V> offset = soft.offset;
   V z{}, ones{}, surprise{}, moment{}, highest = V{} - kInfinity<T>;
-  source.sweep([&](int64_t i, V s, V t) KDOPS_BODY {
-    const V below = (t - soft.max) * inverse_t;
-    const V exp_t = exp(below);
-    const V apart = kExact ? relative(difference(s, t), offset) : (s - t) - offset.value;
-    const V d = max(t, s) == -kInfinity<T> ? V{} : apart;  // a class absent from both
+  source.sweep([&](int64_t i, V s, V t, auto beyond) KDOPS_BODY {
+    const V below = (t - soft.max) * rate;
+    const V exp_t = exp2(below);
+    V d = (s - t) - offset.value;
+    if constexpr (kExact) d = relative(difference(s, t), offset);
+    if constexpr (kExact || beyond) d = max(t, s) == -kInfinity<T> ? V{} : d;  // absent from both
     if constexpr (kEntropy) {
       const auto one = exp_t == V{} + 1;
       ones += one ? exp_t : V{};
@@ -131,7 +157,7 @@ KDOPS_INLINE V soft_sums(const Source& source, T inverse_t, Soft<V>& soft, T* e,
   if constexpr (kEntropy) {
     ones = Source::sum(ones);
     soft.rest = Source::sum(z) + (ones - 1);
-    soft.surprise = Source::sum(surprise);
+    soft.surprise = Source::sum(surprise) * T(kLn2);
     soft.z = soft.rest + 1;
   } else {
     soft.rest = soft.surprise = V{};
@@ -141,32 +167,32 @@ KDOPS_INLINE V soft_sums(const Source& source, T inverse_t, Soft<V>& soft, T* e,
   return Source::max(highest);
 }
 
-// Sweep 3: turns the differences in h into e expm1(d).
+// Sweep 3: turns the differences in h into e expm1(d) / ln 2.
 template <class Source, class T, class V = typename Source::V>
-KDOPS_INLINE void soft_near(const Source& source, T inverse_t, Soft<V>& soft, const T* e, T* h) {
+KDOPS_INLINE void soft_near(const Source& source, T rate, Soft<V>& soft, const T* e, T* h) {
   V phi{}, x{};
-  const V centre = soft.centre * inverse_t;
+  const V centre = soft.centre * rate;
   const int64_t size = source.size();
   for (int64_t i = 0; i < size; i += lanes<T, sizeof(V)>) {
     const V exp_t = load<T, sizeof(V)>(e + i);
-    const Expm1<V> d = expm1(load<T, sizeof(V)>(h + i) * inverse_t - centre);
+    const Exp2m1<V> d = exp2m1(load<T, sizeof(V)>(h + i) * rate - centre);
     const V difference = exp_t * d.value;
-    phi += exp_t * d.phi;
+    phi += exp_t * d.above;
     x += difference;
     store(h + i, difference);
   }
-  soft.phi = Source::sum(phi) / soft.z;
-  soft.x = Source::sum(x) / soft.z;
+  soft.phi = Source::sum(phi) * T(kLn2) / soft.z;
+  soft.x = Source::sum(x) * T(kLn2) / soft.z;
   soft.ratio = soft.x + 1;
   soft.far = V{};
 }
 
-// The plain way, for the lanes where far is not 0: h = f - e, f = exp((s - max s) / T).
+// The plain way, for the lanes where far is not 0: h = (f - e) / ln 2, f = exp((s - max s) / T).
 template <class Source, class T, class V = typename Source::V>
 [[gnu::cold]] KDOPS_INLINE void soft_far(const Source& source, T inverse_t, V far, Soft<V>& soft,
                                          T* e, T* h) {
   V top_s = V{} - kInfinity<T>, top_t = top_s;
-  source.sweep([&](int64_t, V s, V t) KDOPS_BODY {
+  source.sweep([&](int64_t, V s, V t, auto) KDOPS_BODY {
     top_s = max(top_s, s);
     top_t = max(top_t, t);
   });
@@ -174,7 +200,7 @@ template <class Source, class T, class V = typename Source::V>
   const V max_s = top_s == -kInfinity<T> ? V{} : top_s;  // then every exp is 0
   const V max_t = top_t == -kInfinity<T> ? V{} : top_t;
   V zs{}, zt{}, x{};
-  source.sweep([&](int64_t, V s, V t) KDOPS_BODY {
+  source.sweep([&](int64_t, V s, V t, auto) KDOPS_BODY {
     const V exp_s = exp((s - max_s) * inverse_t), exp_t = exp((t - max_t) * inverse_t);
     zs += exp_s, zt += exp_t, x += exp_s - exp_t;
   });
@@ -187,13 +213,13 @@ template <class Source, class T, class V = typename Source::V>
     log_ratio[l] = std::abs(x[l]) < 0.5 ? std::log1p(x[l]) : std::log(zs[l] / zt[l]);
 
   V kl{};
-  source.sweep([&](int64_t i, V s, V t) KDOPS_BODY {
+  source.sweep([&](int64_t i, V s, V t, auto) KDOPS_BODY {
     const V exp_s = exp((s - max_s) * inverse_t), exp_t = exp((t - max_t) * inverse_t);
     const V u = ((s - max_s) - (t - max_t)) * inverse_t - log_ratio;
     const V term = kl_term(exp_t / zt, exp_s / zs, u, expm1(u).phi);
     kl += max(t, s) == -kInfinity<T> ? V{} : term;
     store(e + i, far == V{} ? load<T, sizeof(V)>(e + i) : exp_t);
-    store(h + i, far == V{} ? load<T, sizeof(V)>(h + i) : exp_s - exp_t);
+    store(h + i, far == V{} ? load<T, sizeof(V)>(h + i) : (exp_s - exp_t) * T(kLog2E));
   });
   kl = Source::sum(kl);
   soft.max = far == V{} ? soft.max : top_t;
@@ -206,11 +232,12 @@ template <class Source, class T, class V = typename Source::V>
 }
 
 // Whether s - t, rounded at the offset's size, may have lost digits of the differences d: where
-// sum e d^2, about 2 T^2 z phi, is small for e other than the maximum's.
+// sum e d^2, about 2 T^2 z phi, is small for e other than the maximum's. True of NaN, which a class
+// absent from both leaves.
 template <class T, class V>
 KDOPS_INLINE bool coarse(const Soft<V>& soft, T inverse_t) {
   const T offset = soft.offset.value[0] * inverse_t, z = soft.z[0];
-  return 128 * soft.phi[0] * z < offset * offset * (z - 1);
+  return !(128 * soft.phi[0] * z >= offset * offset * (z - 1));
 }
 
 // Returns which lanes went the plain way.
@@ -218,12 +245,13 @@ template <bool kEntropy, class Source, class T, class V = typename Source::V>
 KDOPS_INLINE V soft_chunk(const Source& source, T inverse_t, Soft<V>& soft, T* e, T* h) {
   // exp(kFar) still meets the smallest e as a normal number.
   constexpr T kFar = sizeof(T) == 8 ? 300 : 40;
+  const T rate = inverse_t * T(kLog2E);
   soft_top(source, soft);
   V highest;
   for (bool exact = Source::kRows > 1;; exact = true) {  // rows must not decide for each other
-    highest = exact ? soft_sums<true, kEntropy>(source, inverse_t, soft, e, h)
-                    : soft_sums<false, kEntropy>(source, inverse_t, soft, e, h);
-    soft_near(source, inverse_t, soft, e, h);
+    highest = exact ? soft_sums<true, kEntropy>(source, rate, soft, e, h)
+                    : soft_sums<false, kEntropy>(source, rate, soft, e, h);
+    soft_near(source, rate, soft, e, h);
     if (exact || !coarse(soft, inverse_t)) break;
   }
   const V far = (highest - soft.centre) * inverse_t < kFar ? V{} : V{} + 1;  // NaN is far
@@ -240,10 +268,10 @@ struct Hard {
 template <class Source, class T, class V = typename Source::V>
 KDOPS_INLINE void hard_chunk(const Source& source, const int64_t* label, Hard<V>& hard, T* f) {
   V top = V{} - kInfinity<T>;
-  source.sweep([&](int64_t, V s, V) KDOPS_BODY { top = max(top, s); });
+  source.sweep([&](int64_t, V s, V, auto) KDOPS_BODY { top = max(top, s); });
   hard.max = Source::max(top);
   const V shift = hard.max == -kInfinity<T> ? V{} : hard.max;
-  source.sweep([&](int64_t i, V s, V) KDOPS_BODY { store(f + i, exp(s - shift)); });
+  source.sweep([&](int64_t i, V s, V, auto) KDOPS_BODY { store(f + i, exp(s - shift)); });
   for (int r = 0; r < Source::kRows; ++r)
     if (label[r] >= 0 && label[r] < source.count) f[label[r] * Source::kRows + r] = 0;
   V z{};

@@ -49,7 +49,7 @@ Factors factors(const Job<S>& job, const Chunk& c, const RowHard& hard) {
   Factors f{0, 0, 0};
   if (job.soft()) {
     const double weight = job.scale * job.loss.soft_weight / job.loss.temperature;
-    f.by_h = weight * c.q / (c.z * c.ratio);
+    f.by_h = kLn2 * weight * c.q / (c.z * c.ratio);
     f.by_e = weight * (c.q_less_p - c.q * c.x / c.ratio) / c.z;
   }
   if (job.hard()) f.by_f = job.scale * job.loss.hard_weight * hard.factor(c);

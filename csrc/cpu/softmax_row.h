@@ -6,7 +6,7 @@
 //
 // where the first term is a KL like every other. The gradient q - p of a class in chunk c is
 //
-//     Q_c (h - x e) / (z (1 + x)) + (Q_c - P_c) e / z
+//     Q_c (h ln 2 - x e) / (z (1 + x)) + (Q_c - P_c) e / z
 //
 // with the e, h, x and z of chunk.h: one sweep over what the chunks left behind.
 #pragma once
