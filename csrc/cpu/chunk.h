@@ -77,8 +77,8 @@ struct Columns {
     const V moved = __builtin_shuffle(load_as<T, W>(x + count - L), (lane - n) & (L - 1));
     return lane < n ? moved : V{} - kInfinity<T>;
   }
-  static KDOPS_INLINE V sum(V x) { return broadcast<T, W>(kdops::sum(x)); }
-  static KDOPS_INLINE V max(V x) { return broadcast<T, W>(kdops::max(x)); }
+  static KDOPS_INLINE V sum(V x) { return sum_lanes(x); }
+  static KDOPS_INLINE V max(V x) { return max_lanes(x); }
 };
 
 // As many rows as lanes, transposed: lanes are rows.
@@ -254,7 +254,10 @@ KDOPS_INLINE V soft_chunk(const Source& source, T inverse_t, Soft<V>& soft, T* e
     soft_near(source, rate, soft, e, h);
     if (exact || !coarse(soft, inverse_t)) break;
   }
-  const V far = (highest - soft.centre) * inverse_t < kFar ? V{} : V{} + 1;  // NaN is far
+  const V distance = (highest - soft.centre) * inverse_t;
+  V far{};
+  for (int r = 0; r < Source::kRows; ++r) far[r] = distance[r] < kFar ? 0 : 1;  // NaN is far
+  far = Source::max(far);
   if (__builtin_expect(max(far) != 0, 0)) soft_far(source, inverse_t, far, soft, e, h);
   return far;
 }

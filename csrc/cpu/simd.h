@@ -111,21 +111,30 @@ KDOPS_INLINE V swapped(V v, int distance) {
   for (size_t i = 0; i < sizeof(V) / sizeof(v[0]); ++i) from[i] = i ^ distance;
   return __builtin_shuffle(v, from);
 }
+// In every lane the same: GCC may broadcast a scalar lane by lane.
 template <class V>
-KDOPS_INLINE element_t<if_vector<V>> sum(V v) {
+KDOPS_INLINE V sum_lanes(V v) {
   constexpr int n = sizeof(V) / sizeof(element_t<V>);
   if constexpr (n > 8) v += swapped(v, 8);
   if constexpr (n > 4) v += swapped(v, 4);
   if constexpr (n > 2) v += swapped(v, 2);
-  return v[0] + v[1];
+  return v + swapped(v, 1);
 }
 template <class V>
-KDOPS_INLINE element_t<if_vector<V>> max(V v) {
+KDOPS_INLINE V max_lanes(V v) {
   constexpr int n = sizeof(V) / sizeof(element_t<V>);
   if constexpr (n > 8) v = max(v, swapped(v, 8));
   if constexpr (n > 4) v = max(v, swapped(v, 4));
   if constexpr (n > 2) v = max(v, swapped(v, 2));
-  return max<element_t<V>>(v[0], v[1]);
+  return max(v, swapped(v, 1));
+}
+template <class V>
+KDOPS_INLINE element_t<if_vector<V>> sum(V v) {
+  return sum_lanes(v)[0];
+}
+template <class V>
+KDOPS_INLINE element_t<if_vector<V>> max(V v) {
+  return max_lanes(v)[0];
 }
 
 // ---- memory: unaligned, n lanes at a row's end -------------------------------------------------
