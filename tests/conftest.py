@@ -1,4 +1,9 @@
-"""Every behaviour is tested on both implementations: see the `backend` fixture."""
+"""Every behaviour is tested on all implementations: see the `backend` fixture.
+
+KDOPS_TEST_BACKENDS chooses some of them: native, reference, emulator (tests/simt).
+"""
+
+import os
 
 import hypothesis
 import pytest
@@ -21,11 +26,20 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 
-@pytest.fixture(params=["native", "reference"])
-def backend(request):
-    """The implementation that answers inside the test."""
+BACKENDS = os.environ.get("KDOPS_TEST_BACKENDS", "native,reference").split(",")
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request, monkeypatch):
+    """The implementation that answers inside the test; the emulator counts as native."""
     if request.param == "native":
         request.getfixturevalue("native")
+    if request.param == "emulator":
+        from .emulated import emulated
+
+        with emulated(monkeypatch), kdops.backend("native"):
+            yield "native"
+        return
     with kdops.backend(request.param):
         yield request.param
 

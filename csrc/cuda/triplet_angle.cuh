@@ -43,6 +43,10 @@ struct Lengths {
     return s > 0 ? 1 / max(sqrt(s), eps) : 0.0;
   }
 };
+// At the vertex between two points: exactly 0 where the squares add up.
+SIMT_DEVICE double cosine(double s_b, double p_b, double s_c, double p_c, double s_bc) {
+  return p_b * p_c * ((s_b - s_bc) + s_c) / 2;
+}
 template <class S, class T>
 SIMT_DEVICE Lengths lengths_of(const CosineJob<S>& job, const BatchScale<T>& scale) {
   return {job.maps.map, job.maps.n, job.maps.stride, job.eps * scale.scale};
@@ -67,11 +71,10 @@ write_cosines(CosineJob<S> job) {
     for (int k = 0; c < m.n && k < kCosineThreads && b0 + k < m.n; ++k) {
       const int64_t b = b0 + k;
       const double s_b = squares[k], p_b = inverses[k];
-      const double cosine =
-          b == c ? self_cosine(s_b, p_b, m.eps)
-                 : cosine_excess<double>(s_b, p_b, s_c, p_c, p_c, m.square(b, c)) / 2;
+      const double value =
+          b == c ? self_cosine(s_b, p_b, m.eps) : cosine(s_b, p_b, s_c, p_c, m.square(b, c));
       job.cosines[(a * m.n + b) * m.n + c] =
-          scale.finite ? static_cast<T>(cosine) : not_a_number<T>();
+          scale.finite ? static_cast<T>(value) : not_a_number<T>();
     }
   }
 }
@@ -93,9 +96,8 @@ SIMT_DEVICE CosineSums triangle(const CosineJob<S>& job, const Lengths& m, int64
   const double s_ij = m.square(i, j), s_ir = m.square(i, r), s_jr = m.square(j, r);
   const double p_ij = m.inverse(i, j), p_ir = m.inverse(i, r), p_jr = m.inverse(j, r);
   const double h_i = slope(job, i, j, r), h_j = slope(job, j, i, r), h_r = slope(job, r, i, j);
-  return {{h_i * p_ir, h_i * cosine_excess<double>(s_ij, p_ij, s_ir, p_ir, p_ir, s_jr) / 2,
-           h_j * p_jr, h_j * cosine_excess<double>(s_ij, p_ij, s_jr, p_jr, p_jr, s_ir) / 2,
-           h_r * p_ir * p_jr}};
+  return {{h_i * p_ir, h_i * cosine(s_ij, p_ij, s_ir, p_ir, s_jr), h_j * p_jr,
+           h_j * cosine(s_ij, p_ij, s_jr, p_jr, s_ir), h_r * p_ir * p_jr}};
 }
 
 // w_ij = 2 dL/dS_ij. Grid: (blocks of j, i); a warp takes a pair, its lanes the third points.

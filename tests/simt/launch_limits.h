@@ -10,6 +10,7 @@ namespace simt {
 
 constexpr int kMaxThreads = 1024, kWarp = 32, kWarps = kMaxThreads / kWarp;
 constexpr size_t kDefaultShared = 48 << 10, kMaxShared = 227 << 10;
+constexpr size_t kUnasked = 40 << 10;  // dynamic memory for which simt::launch does not ask
 
 inline std::string text(const uint3& i) {
   return "(" + std::to_string(i.x) + ", " + std::to_string(i.y) + ", " + std::to_string(i.z) + ")";

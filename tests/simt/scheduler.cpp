@@ -240,7 +240,7 @@ void* static_shared(const void* key, size_t bytes) {
   for (const Memory& memory : shared)
     if (memory.key == key) return memory.bytes;
   // A launch within the default limit does not ask for more.
-  const size_t limit = dynamic_bytes > kDefaultShared ? kMaxShared : kDefaultShared;
+  const size_t limit = dynamic_bytes > kUnasked ? kMaxShared : kDefaultShared;
   if (shared_bytes + bytes > limit)
     fail("a block has at most " + std::to_string(limit) + " bytes of shared memory, got " +
          std::to_string(shared_bytes + bytes));

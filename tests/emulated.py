@@ -1,0 +1,131 @@
+"""The ops of kdops for CPU tensors, computed by the CUDA kernels on the emulator.
+
+Registered in place of the CPU's kernels, so that every test of the public functions is a test of
+the CUDA kernels: same cases, same oracle, same tolerances.
+"""
+
+import contextlib
+import os
+import warnings
+
+import torch
+
+from kdops import _native
+from kdops.functional import _dispatch
+from kdops.functional._maps import map_output
+from kdops.functional._relations import relation_outputs
+from kdops.functional._rows import row_outputs
+
+from .simt import build
+
+# Bytes that a block may have: a GPU's, or few, where rows of logits go in chunks.
+SHARED_LIMIT = int(os.environ.get("SIMT_SHARED_LIMIT", 227 * 1024))
+TEAMS = 32 * 1024
+
+
+def array(x):
+    """A contiguous tensor's memory; half types are their bits."""
+    if x is None:
+        return None
+    return (x.view(torch.uint16) if x.element_size() == 2 else x).numpy()
+
+
+def inputs(*tensors):
+    return [None if x is None else array(x.detach().resolve_neg().contiguous()) for x in tensors]
+
+
+def name(x):
+    return str(x.dtype).removeprefix("torch.")
+
+
+def _logit_rows(student, teacher, target, loss, student_grad):
+    rows = build.load("rows")
+    value, gradient = row_outputs(student, loss[4], student_grad)
+    flat = [x.reshape(-1, x.shape[-1]) for x in (student, teacher)]
+    labels = None if target is None else target.reshape(-1)
+    rows.logit_rows(
+        name(student),
+        rows.Loss(*loss),
+        rows.Inputs(*inputs(*flat, labels)),
+        rows.Outputs(array(value), array(gradient) if student_grad else None),
+        rows.Limits(SHARED_LIMIT, TEAMS),
+    )
+    return value, gradient
+
+
+def _kd_loss(
+    student, teacher, target, temperature, soft, hard, reduction, ignore_index, student_grad
+):
+    loss = (temperature, soft, hard, False, reduction, ignore_index)
+    return _logit_rows(student, teacher, target, loss, student_grad)
+
+
+def _soft_cross_entropy(student, teacher, temperature, weight, reduction, student_grad):
+    loss = (temperature, weight, 0.0, True, reduction, 0)
+    return _logit_rows(student, teacher, None, loss, student_grad)
+
+
+def _scale(gradient, upstream):
+    build.load("rows").scale(name(gradient), array(gradient), *inputs(upstream))
+
+
+def _relation(stem):
+    def op(features, *arguments):
+        *scalars, student_grad, teacher_grad = arguments
+        relations = build.load("relations")
+        outputs = relation_outputs(features, student_grad, teacher_grad)
+        left = iter(outputs[1:])
+        wanted = [student_grad] * (len(features) - 1) + [teacher_grad]
+        gradients = [array(next(left)) if want else None for want in wanted]
+        getattr(relations, stem)(
+            name(features[0]),
+            inputs(*features),
+            relations.Outputs(array(outputs[0]), gradients),
+            *scalars,
+        )
+        return outputs
+
+    return op
+
+
+def _map(stem, dimensions):
+    def forward(x, *scalars):
+        out = map_output(x, dimensions)
+        getattr(build.load("maps"), stem)(name(x), *inputs(x), None, array(out), *scalars)
+        return out
+
+    def backward(upstream, x, *scalars):
+        out = x.new_empty(x.shape)
+        arguments = (name(x), *inputs(x, upstream), array(out), *scalars)
+        getattr(build.load("maps"), stem)(*arguments)
+        return out
+
+    return {f"_{stem}": forward, f"_{stem}_backward": backward}
+
+
+RELATIONS = ("rkd_distance_loss", "rkd_angle_loss", "irg_edge_loss", "cckd_loss")
+OPS = {
+    "_kd_loss": _kd_loss,
+    "_soft_cross_entropy": _soft_cross_entropy,
+    "_scale_": _scale,
+    **{f"_{stem}": _relation(stem) for stem in RELATIONS},
+    **_map("pairwise_distance", 2),
+    **_map("rbf_correlation", 2),
+    **_map("triplet_angle", 3),
+}
+
+
+@contextlib.contextmanager
+def emulated(monkeypatch):
+    """Inside, the native backend of CPU tensors is the emulated CUDA kernels."""
+    library = torch.library.Library("kdops", "IMPL")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the CPU's own kernels are overridden on purpose
+        for op, function in OPS.items():
+            library.impl(op, function, "CPU", allow_override=True)
+    monkeypatch.setattr(_native, "loaded", _native.loaded | {"cpu"})
+    monkeypatch.setattr(_dispatch, "_scaled_by_op", {"cpu", "cuda"})
+    try:
+        yield
+    finally:
+        library._destroy()
