@@ -1,6 +1,7 @@
 // Reductions over a warp and a block: fixed trees, so that results repeat to the bit.
 //
-// Several values at a time, by a commutative operation on all of them; every thread gets the result.
+// Several values at a time, by a commutative operation on all of them; every thread gets the
+// result.
 #pragma once
 
 #include "cuda/simt.h"
