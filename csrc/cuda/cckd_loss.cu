@@ -1,6 +1,6 @@
 // The op of cckd_loss.cuh.
 #include "cuda/cckd_loss.cuh"
-#include "cuda/relation_op.h"
+#include "cuda/relation_binding.h"
 
 namespace kdops {
 namespace {

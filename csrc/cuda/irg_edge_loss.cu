@@ -1,6 +1,6 @@
 // The op of irg_edge_loss.cuh.
 #include "cuda/irg_edge_loss.cuh"
-#include "cuda/relation_op.h"
+#include "cuda/relation_binding.h"
 
 namespace kdops {
 namespace {

@@ -1,5 +1,5 @@
 // The op of rkd_distance_loss.cuh.
-#include "cuda/relation_op.h"
+#include "cuda/relation_binding.h"
 #include "cuda/rkd_distance_loss.cuh"
 
 namespace kdops {
