@@ -29,7 +29,7 @@ def run(monkeypatch):
         options = ["-x", "-p", "no:cacheprovider", "-k", only]
         done = build.python(mode, "-m", "pytest", *options, *paths)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-        assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 10
+        assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 5
 
     return call
 
