@@ -21,6 +21,8 @@ from .simt import build
 # Bytes that a block may have: a GPU's, or few, where rows of logits go in chunks.
 SHARED_LIMIT = int(os.environ.get("SIMT_SHARED_LIMIT", 227 * 1024))
 TEAMS = 32 * 1024
+# Bytes that the maps of a relation may take: a GPU's, or none, where they are streamed.
+MAP_BYTES = int(os.environ.get("SIMT_MAP_BYTES", 256 << 20))
 
 
 def array(x):
@@ -73,6 +75,7 @@ def _relation(stem):
     def op(features, *arguments):
         *scalars, student_grad, teacher_grad = arguments
         relations = build.load("relations")
+        relations.keep_maps_up_to(MAP_BYTES)
         outputs = relation_outputs(features, student_grad, teacher_grad)
         left = iter(outputs[1:])
         wanted = [student_grad] * (len(features) - 1) + [teacher_grad]

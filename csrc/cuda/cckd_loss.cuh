@@ -7,7 +7,7 @@
 namespace kdops {
 
 struct Correlation {
-  static constexpr bool kDiagonal = true;
+  static constexpr bool kDiagonal = true, kNormalised = false;
   double c, floor = 0;
 
   template <class T>

@@ -10,7 +10,7 @@ struct IrgEdgeLoss {
   using Formula = IrgEdge<T>;
   static constexpr MapKind kKind = MapKind::kDistance;
   static constexpr Scaling kScaling = Scaling::kBatch;
-  static constexpr bool kDiagonal = false, kLaplacian = true;
+  static constexpr bool kDiagonal = false, kLaplacian = true, kNormalised = true;
 
   double c, floor = 0;
 

@@ -51,19 +51,27 @@ struct GradientTile {
     }
     gather(memory, sums);
   }
-
-  // The sum of `along` over the warps, for row `row` of the tile, by all threads.
-  SIMT_DEVICE T total_along(T (*parts)[kTile], int row) const {
-    parts[threadIdx.x / kTile][threadIdx.x % kTile] = along;
-    __syncthreads();
-    T sum = 0;
-    for (int warp = 0; warp < kWarps; ++warp) sum += parts[warp][row];
-    return sum;
-  }
 };
 
-// Writes the gradient's tile, scaled back; only what turns a unit row is left of it. Begins with a
-// barrier.
+// The sum over the warps of what each has of row threadIdx % kTile, for row `row`; by all threads.
+template <class T>
+SIMT_DEVICE T sum_of_row(T own, T (*parts)[kTile], int row) {
+  parts[threadIdx.x / kTile][threadIdx.x % kTile] = own;
+  __syncthreads();
+  T sum = 0;
+  for (int warp = 0; warp < kWarps; ++warp) sum += parts[warp][row];
+  return sum;
+}
+
+// The gradient that a sum amounts to: scaled back, and of a unit row only what turns it.
+template <class S, class T>
+SIMT_DEVICE S finished(const FeatureRows<S, T>& x, int64_t i, int64_t k, T sum, T along,
+                       bool finite) {
+  if (x.inverses != nullptr) sum -= along * x(i, k);
+  return simt::narrow<S>(finite ? sum * x.factor(i) : not_a_number<T>());
+}
+
+// Writes the gradient's tile; begins with a barrier.
 template <bool kLaplacian, class S, class T, class Weight>
 SIMT_DEVICE void gradient_tile(const FeatureRows<S, T>& x, const T* map, int64_t stride, int64_t i0,
                                int64_t k0, T* memory, const Weight& weight, bool finite,
@@ -74,15 +82,13 @@ SIMT_DEVICE void gradient_tile(const FeatureRows<S, T>& x, const T* map, int64_t
   T sums[4][4] = {};
   tile.accumulate(sums);
   const int row = threadIdx.x / 8, column = threadIdx.x % 8 * 4;
-  const T along = tile.total_along(parts, row);
+  const T along = sum_of_row(tile.along, parts, row);
   const int64_t i = i0 + row;
   for (int c = 0; c < 4; ++c) {
     const int64_t k = k0 + column + c;
     if (i >= x.n || k >= x.d) continue;
-    T g = total(memory, row, column + c);
-    if (x.inverses != nullptr) g -= along * x(i, k);
-    g = finite ? g * x.factor(i) : not_a_number<T>();
-    gradient[i * x.d + k] = simt::narrow<S>(g);
+    const T sum = total(memory, row, column + c);
+    gradient[i * x.d + k] = finished(x, i, k, sum, along, finite);
   }
 }
 

@@ -12,19 +12,21 @@ namespace kdops {
 // kCosine: the distances of unit rows, 2 - 2 cos, and 2 for a zero row.
 enum class MapKind { kDistance, kCosine, kProduct };
 
-constexpr int64_t kMapBlocks = 512;  // a batch, at most: bounds what the next kernel has to add up
+// Blocks a batch, at most: they bound what the next kernel has to add up.
+constexpr int64_t kMapBlocks = 512;
+constexpr int64_t kValueBlocks = 256;  // over a map that was kept
 
 // Maps of type M, one a batch, (n, stride); rows begin at whole packs, the padding is 0.
 template <class M>
 struct Maps {
-  M* map;
+  M* map;  // null: the statistics alone are wanted
   int64_t n, stride;
   double* stats;  // (count, blocks, kStats)
   int blocks;
   int measure_blocks;
   double floor;  // lower bound of the squared length, before scaling
 
-  SIMT_DEVICE M* of(int batch) const { return map + batch * n * stride; }
+  SIMT_DEVICE M* of(int batch) const { return map == nullptr ? nullptr : map + batch * n * stride; }
 };
 
 namespace {
@@ -133,12 +135,12 @@ SIMT_DEVICE void store_tile(const FeatureRows<S, M>& x, const M* memory, HalfTil
   const int64_t i0 = tile.a * kTile, j0 = tile.b * kTile;
   for (int k = 0; k < 4; ++k) {
     const M value = tile_pair<kKind>(x, memory, i0, j0, row, column + k);
-    if (i0 + row < x.n && j0 + column + k < stride)
+    if (map != nullptr && i0 + row < x.n && j0 + column + k < stride)
       map[(i0 + row) * stride + j0 + column + k] = value;
     if (i0 + row < x.n && j0 + column + k < x.n && i0 + row != j0 + column + k)
       measure(value, tile.a == tile.b ? 1 : 2);
   }
-  if (tile.a == tile.b) return;
+  if (map == nullptr || tile.a == tile.b) return;
   for (int k = 0; k < 4; ++k)
     if (j0 + row < x.n && i0 + column + k < stride)
       map[(j0 + row) * stride + i0 + column + k] =
@@ -174,13 +176,13 @@ build_maps(Batches<S> batches, Measures<T> measures, Maps<M> maps, Loss loss) {
 }  // namespace
 
 template <class M, class S>
-Maps<M> take_maps(Workspace& workspace, const Batches<S>& batches, double floor) {
+Maps<M> take_maps(Workspace& workspace, const Batches<S>& batches, double floor, bool kept = true) {
   const int64_t n = batches.n, stride = (n + 3) / 4 * 4;
   Maps<M> maps{};
   maps.n = n, maps.stride = stride, maps.floor = floor;
   maps.blocks = static_cast<int>(std::min(kMapBlocks, half_tiles(n)));
   maps.measure_blocks = measure_blocks(n);
-  maps.map = workspace.take<M>(batches.count * n * stride);
+  if (kept) maps.map = workspace.take<M>(batches.count * n * stride);
   maps.stats = workspace.take<double>(int64_t(batches.count) * maps.blocks * kStats);
   return maps;
 }

@@ -76,7 +76,7 @@ map_moments(MapJob<S, Op> job) {
 
 // Grid: (tiles of columns, tiles of rows).
 template <class S, class Op, class T = acc_t<S>>
-SIMT_KERNEL_BOUNDS(kTileThreads)
+SIMT_KERNEL_BOUNDS(kTileThreads, kTileBlocks<T>)
 map_gradient(MapJob<S, Op> job) {
   SIMT_SHARED(T, memory, [kTileMemory]);
   SIMT_SHARED(typename Op::template Formula<T>, formula, [1]);

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cuda/batches.h"
-#include "cuda/relation.cuh"
+#include "cuda/relate.cuh"
 
 namespace kdops {
 

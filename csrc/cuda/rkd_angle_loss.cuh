@@ -31,7 +31,7 @@ triplet_loss(Triplets<S> t, int64_t parts) {
 
 // Grid: (tiles of columns, tiles of rows, batches). The first block writes the value too.
 template <class S, class T = acc_t<S>>
-SIMT_KERNEL_BOUNDS(kTileThreads)
+SIMT_KERNEL_BOUNDS(kTileThreads, kTileBlocks<T>)
 triplet_gradients(Triplets<S> t, int64_t parts) {
   SIMT_SHARED(T, memory, [kTileMemory]);
   const int self = blockIdx.z;

@@ -10,7 +10,7 @@ struct RkdDistanceLoss {
   using Formula = RkdDistance<T>;
   static constexpr MapKind kKind = MapKind::kDistance;
   static constexpr Scaling kScaling = Scaling::kBatch;
-  static constexpr bool kDiagonal = false, kLaplacian = true;
+  static constexpr bool kDiagonal = false, kLaplacian = true, kNormalised = true;
 
   double floor, c;
 

@@ -3,7 +3,10 @@
 // nvcc compiles them for the GPU; g++ compiles the same text over an emulator (tests/simt). So
 // nothing else in this folder names the compiler, launches, or declares shared memory:
 //
-//   SIMT_KERNEL name(...)                    a kernel; SIMT_KERNEL_BOUNDS(threads) with its bounds
+//   SIMT_KERNEL name(...)                    a kernel; SIMT_KERNEL_BOUNDS(threads[, blocks]) one
+//   with
+//                                            bounds: of a block, and how many share a
+//                                            multiprocessor
 //   SIMT_DEVICE float f(...)                 a function of kernels
 //   SIMT_SHARED(float, tile, [16][17])       a block's memory, uninitialised
 //   SIMT_DYN_SHARED(float, row)              the bytes that launch() asks for, as a float*
@@ -23,7 +26,7 @@
 #include <stdexcept>
 
 #define SIMT_KERNEL __global__ void
-#define SIMT_KERNEL_BOUNDS(threads) __global__ void __launch_bounds__(threads)
+#define SIMT_KERNEL_BOUNDS(...) __global__ void __launch_bounds__(__VA_ARGS__)
 #define SIMT_DEVICE __device__ __forceinline__
 #define SIMT_SHARED(T, name, ...) __shared__ __align__(16) T name __VA_ARGS__
 #define SIMT_DYN_SHARED(T, name)                                      \

@@ -19,6 +19,10 @@ constexpr int kTileMemory =
     kGroups * kTile * kSumStride;  // of T; two panels, then the groups' sums
 static_assert(2 * kPanel <= kTileMemory);
 
+// Blocks on a multiprocessor: enough to hide loads, and few enough for the registers of 4 x 4 sums.
+template <class T>
+constexpr int kTileBlocks = sizeof(T) == 8 ? 1 : 2;
+
 KDOPS_HD int64_t tiles(int64_t n) { return (n + kTile - 1) / kTile; }
 
 // A thread's place in a tile: rows row .. row + 3 and columns column .. column + 3 of the sums.

@@ -130,7 +130,7 @@ cosine_weights(CosineJob<S> job) {
 
 // Grid: (tiles of columns, tiles of rows).
 template <class S, class T = acc_t<S>>
-SIMT_KERNEL_BOUNDS(kTileThreads)
+SIMT_KERNEL_BOUNDS(kTileThreads, kTileBlocks<T>)
 cosine_gradient(CosineJob<S> job) {
   SIMT_SHARED(T, memory, [kTileMemory]);
   const BatchScale<T> scale = batch_scale(job.measures, 0, job.maps.measure_blocks);

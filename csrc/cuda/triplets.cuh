@@ -234,7 +234,7 @@ SIMT_DEVICE PairResult compare(const Walk& w, const AngleMap& self, const AngleM
 
 // Grid: (half of the tiles, batches): each student against the teacher, the teacher against all.
 template <class S, class T = acc_t<S>>
-SIMT_KERNEL_BOUNDS(kTripletThreads)
+SIMT_KERNEL_BOUNDS(kTripletThreads, kTileBlocks<T>)
 compare_triplets(Triplets<S> t) {
   SIMT_SHARED(double, exact_memory, [kTripletMemory]);
   SIMT_SHARED(T, memory, [kTripletMemory]);

@@ -16,7 +16,7 @@
 #pragma GCC poison __expf __exp10f __logf __log2f __log10f __sinf __cosf __tanf __powf
 
 #define SIMT_KERNEL void
-#define SIMT_KERNEL_BOUNDS(threads) void
+#define SIMT_KERNEL_BOUNDS(...) void
 #define SIMT_DEVICE inline
 // On the heap in its exact size, new for each block: sanitizers see its bounds and its lifetime.
 #define SIMT_SHARED(T, name, ...)                \

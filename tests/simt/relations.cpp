@@ -2,6 +2,7 @@
 #include "arrays.h"
 #include "cuda/cckd_loss.cuh"
 #include "cuda/irg_edge_loss.cuh"
+#include "cuda/relate.cuh"
 #include "cuda/rkd_angle_loss.cuh"
 #include "cuda/rkd_distance_loss.cuh"
 
@@ -34,13 +35,15 @@ void set_tensors(Job& job, const Arrays& features, Outputs& outputs) {
   job.value = write<acc_t<S>>(outputs.value);
 }
 
+int64_t map_bytes = kdops::kMapBytes;
+
 template <class S, class Loss>
 void relation(const Arrays& features, Outputs& outputs, const Loss& loss) {
   kdops::Relation<S, Loss> r{};
   set_tensors<S>(r, features, outputs);
   r.loss = loss;
-  Memory memory(kdops::place_relation(r, nullptr));
-  kdops::place_relation(r, memory.data());
+  Memory memory(kdops::place_relation(r, nullptr, map_bytes));
+  kdops::place_relation(r, memory.data(), map_bytes);
   kdops::launch_relation(r, nullptr);
 }
 
@@ -84,6 +87,7 @@ void cckd_loss(const std::string& dtype, const Arrays& features, Outputs outputs
 PYBIND11_MODULE(relations, m) {
   py::class_<Outputs>(m, "Outputs").def(py::init<Array, std::vector<std::optional<Array>>>());
   m.def("set_order", [](const std::string& order) { simt::set_order(order.c_str()); });
+  m.def("keep_maps_up_to", [](int64_t bytes) { map_bytes = bytes; });
   m.def("rkd_distance_loss", rkd_distance_loss);
   m.def("rkd_angle_loss", rkd_angle_loss);
   m.def("irg_edge_loss", irg_edge_loss);

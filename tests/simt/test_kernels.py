@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(build.missing() is not None, reason=str(build.mi
 
 FILES = ("vectors", "logits_edges", "feature_edges", "upstream", "one_to_many", "views")
 FEW = ("vectors", "one_to_many")
+PAIRS = "rkd_distance or irg or cckd"
 FEW_BYTES = 6 * 1024  # of shared memory: rows of a few hundred classes go in chunks
 
 
@@ -21,10 +22,11 @@ FEW_BYTES = 6 * 1024  # of shared memory: rows of a few hundred classes go in ch
 def run(monkeypatch):
     """run(mode, files): pytest on them with the emulator as backend, in a process of the mode."""
 
-    def call(mode: str, files, only="emulator", order="random:1", shared=227 * 1024):
+    def call(mode: str, files, only="emulator", order="random:1", **limits):
         monkeypatch.setenv("KDOPS_TEST_BACKENDS", "emulator")
         monkeypatch.setenv("SIMT_ORDER", order)
-        monkeypatch.setenv("SIMT_SHARED_LIMIT", str(shared))
+        for limit, number in limits.items():
+            monkeypatch.setenv(f"SIMT_{limit}".upper(), str(number))
         paths = [f"tests/test_{name}.py" for name in files]
         options = ["-x", "-p", "no:cacheprovider", "-k", only]
         done = build.python(mode, "-m", "pytest", *options, *paths)
@@ -40,7 +42,7 @@ def test_plain(run, order):
 
 
 def test_rows_in_chunks(run):
-    run("plain", ["sizes"], "emulator and (kd_loss or cross)", "random:3", FEW_BYTES)
+    run("plain", ["sizes"], "emulator and (kd_loss or cross)", "random:3", shared_limit=FEW_BYTES)
 
 
 @pytest.mark.parametrize("mode", ["address", "thread"])
@@ -50,4 +52,15 @@ def test_sanitized(run, mode):
 
 @pytest.mark.parametrize("mode", ["address", "thread"])
 def test_sanitized_rows_in_chunks(run, mode):
-    run(mode, ["logits_edges"], "emulator and (weights or reductions)", "reverse", FEW_BYTES)
+    only = "emulator and (weights or reductions)"
+    run(mode, ["logits_edges"], only, "reverse", shared_limit=FEW_BYTES)
+
+
+def test_streamed_maps(run):
+    files = ("vectors", "feature_edges", "sizes", "upstream", "one_to_many")
+    run("plain", files, f"emulator and ({PAIRS})", "random:4", map_bytes=0)
+
+
+@pytest.mark.parametrize("mode", ["address", "thread"])
+def test_sanitized_streamed_maps(run, mode):
+    run(mode, FEW, f"emulator and ({PAIRS})", "reverse", map_bytes=0)
