@@ -68,11 +68,13 @@ SIMT_DEVICE void map_tile(const FeatureRows<S, M>& x, int64_t i0, int64_t j0, M*
     fill_by_rows(memory, [&](int row, int k) { return x(i0 + row, k0 + k); });
     fill_by_rows(other, [&](int row, int k) { return x(j0 + row, k0 + k); });
     __syncthreads();
-    add_panels(memory, other, sums, [](M sum, M a, M b, int, int) {
+    M part[4][4] = {};  // of few: the sums round less often
+    add_panels(memory, other, part, [](M sum, M a, M b, int, int) {
       if constexpr (kKind == MapKind::kProduct) return sum + a * b;
       const M difference = a - b;
       return sum + difference * difference;
     });
+    add(sums, part);
   }
   gather(memory, sums);
 }

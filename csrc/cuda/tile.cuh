@@ -80,6 +80,14 @@ SIMT_DEVICE void add_panels(const T* a, const T* b, T (&sums)[4][4], Term term) 
   }
 }
 
+template <class T>
+SIMT_DEVICE void add(T (&sums)[4][4], const T (&part)[4][4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+#pragma unroll
+    for (int j = 0; j < 4; ++j) sums[i][j] += part[i][j];
+}
+
 // The groups' sums to memory, where total() adds them; barriers before and after.
 template <class T>
 SIMT_DEVICE void gather(T* memory, const T (&sums)[4][4]) {
