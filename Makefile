@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 OUT ?= runs/demo
+WORKERS ?= 2
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 NATIVE := $(foreach suffix,h cpp cuh cu,$(wildcard csrc/*/*.$(suffix) tests/simt/*.$(suffix)))
@@ -25,7 +26,7 @@ demo: $(VENV)/.built
 	$(BIN)/python -m kdops demo --out $(OUT)
 
 test: $(VENV)/.built
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 bench: $(VENV)/.built
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
