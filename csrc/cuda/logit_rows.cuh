@@ -1,8 +1,8 @@
 // The losses over rows of logits: soft term, hard term, and both in one pass.
 //
 // Launches: the rows and their sum; or, for rows in chunks, chunks and gradients. Before them a
-// count of the rows where some may be ignored and the mean is wanted. Results depend on sizes,
-// alignment and the limits below alone.
+// count of the rows where some may be ignored and the mean is wanted. Results depend on sizes and
+// the limits below alone.
 #pragma once
 
 #include <algorithm>
@@ -59,15 +59,14 @@ struct RowPlan {
 };
 
 template <class S>
-bool packed(const LogitRows<S>& r) {
-  constexpr int N = simt::kPackSize<S>;
-  const auto fits = [&](const S* p) { return simt::packs_fit<N>(p, r.cols); };
+bool aligned(const LogitRows<S>& r) {
+  const auto fits = [&](const S* p) { return simt::packs_fit<simt::kPackSize<S>>(p, r.cols); };
   return fits(r.student) && (r.soft_weight == 0 || fits(r.teacher)) && fits(r.gradient);
 }
 
 template <class S>
 RowPlan plan(const LogitRows<S>& r) {
-  const int pack = packed(r) ? simt::kPackSize<S> : 1;
+  const int pack = r.cols % simt::kPackSize<S> == 0 ? simt::kPackSize<S> : 1;
   const size_t slot_bytes = (r.hard_weight != 0 ? 3 : 2) * sizeof(simt::acc_t<S>);
   const auto bytes = [&](int64_t n) { return slots(n, team_size(n), pack) * slot_bytes; };
   RowPlan p{pack, team_size(r.cols), 1, 0, r.cols, 1, bytes(r.cols), true};
@@ -100,6 +99,7 @@ RowJob<S> row_job(const LogitRows<S>& r, const RowPlan& p) {
   job.labels = {r.labels, r.labels_wide, r.ignore_index};
   job.rows = r.rows;
   job.cols = r.cols;
+  job.aligned = p.pack == 1 || aligned(r);
   job.terms = {T(1 / r.temperature),
                T(r.soft_weight),
                T(r.soft_weight / r.temperature),

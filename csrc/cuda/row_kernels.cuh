@@ -12,7 +12,7 @@
 namespace kdops {
 namespace {
 
-constexpr int kMaxTeam = 1024, kWarpTeams = 8;
+constexpr int kMaxTeam = 512, kWarpTeams = 8;  // more threads would spill registers
 
 template <class S>
 struct RowJob {
@@ -20,6 +20,7 @@ struct RowJob {
   const S *student, *teacher;
   RowLabels labels;
   int64_t rows, cols;
+  bool aligned;  // rows may be moved in packs
   Terms<T> terms;
   Divisor<T> divisor;
   T* values;         // one a row,
@@ -52,6 +53,7 @@ SIMT_DEVICE ChunkPass<S, N, Team> chunk_pass(const RowJob<S>& job, const Team& t
           job.terms,
           student,
           teacher,
+          job.aligned,
           count,
           job.label(row, begin, count),
           {memory, team},
@@ -65,8 +67,9 @@ struct Left {
   Values<T, N> e, h, f;
 };
 template <int N, class S, class Team, class F, class T = simt::acc_t<S>>
-SIMT_DEVICE void write_gradient(const Team& team, const Terms<T>& terms, int count, int label,
+SIMT_DEVICE void write_gradient(const Team& team, const RowJob<S>& job, int count, int label,
                                 const Factors<T>& by, S* gradient, F of) {
+  const Terms<T>& terms = job.terms;
   each_pack<N>(team, count, [&](int i, int round) {
     const Left<T, N> left = of(i, round);
     Values<T, N> g{};
@@ -75,13 +78,14 @@ SIMT_DEVICE void write_gradient(const Team& team, const Terms<T>& terms, int cou
       if (terms.soft) g.v[k] = by.by_e * left.e.v[k] + by.by_h * left.h.v[k];
       if (terms.hard) g.v[k] += i + k == label ? by.at_label : by.by_f * left.f.v[k];
     }
-    store_gradient<S, N>(gradient + i, g);
+    store_gradient<S, N>(gradient + i, g, job.aligned);
   });
 }
 
 template <int N, class S, class Team>
-SIMT_DEVICE void write_zeros(const Team& team, int count, S* gradient) {
-  each_pack<N>(team, count, [&](int i, int) { store_gradient<S, N>(gradient + i, {}); });
+SIMT_DEVICE void write_zeros(const Team& team, const RowJob<S>& job, int count, S* gradient) {
+  each_pack<N>(team, count,
+               [&](int i, int) { store_gradient<S, N>(gradient + i, {}, job.aligned); });
 }
 
 // ---- rows that fit ------------------------------------------------------------------------------
@@ -91,7 +95,7 @@ SIMT_DEVICE T row_loss(const RowJob<S>& job, const Team& team, int64_t row, T di
   const int cols = static_cast<int>(job.cols);
   S* const gradient = job.gradient == nullptr ? nullptr : job.gradient + row * job.cols;
   if (!job.labels.count(row)) {
-    if (gradient != nullptr) write_zeros<N>(team, cols, gradient);
+    if (gradient != nullptr) write_zeros<N>(team, job, cols, gradient);
     return T(0);
   }
   const Terms<T>& terms = job.terms;
@@ -111,7 +115,7 @@ SIMT_DEVICE T row_loss(const RowJob<S>& job, const Team& team, int64_t row, T di
     factors.add_hard(chunk, hard, terms.hard_weight / divisor);
   }
   if (gradient == nullptr) return value;
-  write_gradient<N>(team, terms, cols, pass.label, factors, gradient, [&](int, int round) {
+  write_gradient<N>(team, job, cols, pass.label, factors, gradient, [&](int, int round) {
     Left<T, N> left{};
     if (terms.soft) left.e = pass.e.load(round), left.h = pass.h.load(round);
     if (terms.hard) left.f = pass.f.load(round);
@@ -121,7 +125,7 @@ SIMT_DEVICE T row_loss(const RowJob<S>& job, const Team& team, int64_t row, T di
 }
 
 template <class S, int N, bool kBlock>
-SIMT_KERNEL_BOUNDS(kBlock ? kMaxTeam : kWarpTeams * simt::kWarpSize)
+SIMT_KERNEL_BOUNDS(kBlock ? kMaxTeam : kWarpTeams * simt::kWarpSize, kBlock ? 1 : 2)
 logit_rows(RowJob<S> job) {
   using T = simt::acc_t<S>;
   SIMT_DYN_SHARED(T, memory);
@@ -142,7 +146,7 @@ logit_rows(RowJob<S> job) {
 // ---- rows in chunks -----------------------------------------------------------------------------
 
 template <class S, int N>
-SIMT_KERNEL_BOUNDS(kMaxTeam)
+SIMT_KERNEL_BOUNDS(kMaxTeam, 1)
 chunk_sums(RowJob<S> job) {
   using T = simt::acc_t<S>;
   SIMT_DYN_SHARED(T, memory);
@@ -208,14 +212,14 @@ SIMT_DEVICE Factors<T> chunk_factors(const RowJob<S>& job, int64_t row, int numb
 
 // What ChunkPass leaves behind, from the logits.
 template <int N, class S, class T = simt::acc_t<S>>
-SIMT_DEVICE Left<T, N> left_behind(const Terms<T>& terms, const Chunk<T>& c, const S* student,
-                                   const S* teacher) {
+SIMT_DEVICE Left<T, N> left_behind(const RowJob<S>& job, const Chunk<T>& c, int64_t at) {
+  const Terms<T>& terms = job.terms;
   const Difference<T> offset = difference(c.level, c.max);
   const T inverse_t = terms.inverse_t, centre = c.centre * inverse_t;
-  const Values<T, N> s = load_logits<N>(student);
+  const Values<T, N> s = load_logits<N>(job.student + at, job.aligned);
   Left<T, N> left{};
   if (terms.soft) {
-    const Values<T, N> t = load_logits<N>(teacher);
+    const Values<T, N> t = load_logits<N>(job.teacher + at, job.aligned);
 #pragma unroll
     for (int k = 0; k < N; ++k) {
       const T e = exp((t.v[k] - (c.far == T(0) ? c.max : shift(c.max))) * inverse_t);
@@ -234,7 +238,7 @@ SIMT_DEVICE Left<T, N> left_behind(const Terms<T>& terms, const Chunk<T>& c, con
 
 // The first block adds up the rows; the others begin where chunk_sums has just been.
 template <class S, int N>
-SIMT_KERNEL_BOUNDS(kMaxTeam)
+SIMT_KERNEL_BOUNDS(kMaxTeam, 1)
 chunk_gradients(RowJob<S> job) {
   using T = simt::acc_t<S>;
   SIMT_SHARED(Factors<T>, shared_factors, [1]);
@@ -248,7 +252,7 @@ chunk_gradients(RowJob<S> job) {
     const int count = static_cast<int>(min(int64_t(job.chunk), job.cols - begin));
     const int64_t at = row * job.cols + begin;
     if (!job.labels.count(row)) {
-      write_zeros<N>(team, count, job.gradient + at);
+      write_zeros<N>(team, job, count, job.gradient + at);
       continue;
     }
     __syncthreads();  // the factors of the chunk before may still be read
@@ -259,11 +263,8 @@ chunk_gradients(RowJob<S> job) {
     __syncthreads();
     const Factors<T> factors = shared_factors[0];
     const Chunk<T> chunk = job.chunks[i];
-    write_gradient<N>(team, job.terms, count, job.label(row, begin, count), factors,
-                      job.gradient + at, [&](int c, int) {
-                        return left_behind<N>(job.terms, chunk, job.student + at + c,
-                                              job.teacher + at + c);
-                      });
+    write_gradient<N>(team, job, count, job.label(row, begin, count), factors, job.gradient + at,
+                      [&](int c, int) { return left_behind<N>(job, chunk, at + c); });
   }
 }
 

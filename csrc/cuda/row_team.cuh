@@ -59,20 +59,29 @@ class Own {
   int stride_;
 };
 
+// N logits, in one instruction where `aligned`; the classes of a thread are the same either way.
 template <int N, class S>
-SIMT_DEVICE Values<simt::acc_t<S>, N> load_logits(const S* p) {
-  const auto pack = simt::load_pack<N>(p);
+SIMT_DEVICE Values<simt::acc_t<S>, N> load_logits(const S* p, bool aligned) {
+  simt::Pack<S, N> pack;
+  if (aligned) {
+    pack = simt::load_pack<N>(p);
+  } else {
+#pragma unroll
+    for (int k = 0; k < N; ++k) pack.v[k] = p[k];
+  }
   Values<simt::acc_t<S>, N> x;
 #pragma unroll
   for (int k = 0; k < N; ++k) x.v[k] = simt::widen(pack.v[k]);
   return x;
 }
 template <class S, int N>
-SIMT_DEVICE void store_gradient(S* p, const Values<simt::acc_t<S>, N>& x) {
+SIMT_DEVICE void store_gradient(S* p, const Values<simt::acc_t<S>, N>& x, bool aligned) {
   simt::Pack<S, N> pack;
 #pragma unroll
   for (int k = 0; k < N; ++k) pack.v[k] = simt::narrow<S>(x.v[k]);
-  simt::store_pack(p, pack);
+  if (aligned) return simt::store_pack(p, pack);
+#pragma unroll
+  for (int k = 0; k < N; ++k) p[k] = pack.v[k];
 }
 
 // f(first class, round); kUnroll: so many packs at a time, where they come from afar.

@@ -90,6 +90,7 @@ struct ChunkPass {
   Team team;
   Terms<T> terms;
   const S *student, *teacher;
+  bool aligned;
   int count, label;  // the hard term's, within the chunk, or out of it
   Own<T, N> e, h, f;
 
@@ -107,8 +108,8 @@ struct ChunkPass {
   SIMT_DEVICE void read(Chunk<T>& c) const {
     Values<T, 3> top{{-kInfinity<T>, -kInfinity<T>, -kInfinity<T>}};
     each_pack<N, 2>(team, count, [&](int i, int round) {
-      const Values<T, N> s = load_logits<N>(student + i);
-      const Values<T, N> t = terms.soft ? load_logits<N>(teacher + i) : s;
+      const Values<T, N> s = load_logits<N>(student + i, aligned);
+      const Values<T, N> t = terms.soft ? load_logits<N>(teacher + i, aligned) : s;
 #pragma unroll
       for (int k = 0; k < N; ++k) top = Largest{}(top, {{t.v[k], s.v[k], s.v[k]}});
       h.store(round, s);
@@ -191,7 +192,8 @@ struct ChunkPass {
     const T max_t = shift(c.max), max_s = shift(c.hard_max), inverse_t = terms.inverse_t;
     Values<T, 3> z{};  // of both softmaxes, and their difference
     each_pack<N>(team, count, [&](int i, int round) {
-      Values<T, N> s = load_logits<N>(student + i), t = load_logits<N>(teacher + i);
+      Values<T, N> s = load_logits<N>(student + i, aligned),
+                   t = load_logits<N>(teacher + i, aligned);
 #pragma unroll
       for (int k = 0; k < N; ++k) {
         t.v[k] = exp((t.v[k] - max_t) * inverse_t);
@@ -213,7 +215,8 @@ struct ChunkPass {
     const T log_ratio = abs(c.x) < T(0.5) ? log1p(c.x) : log(c.ratio);
     Values<T, 1> kl{};
     each_pack<N>(team, count, [&](int i, int) {
-      const Values<T, N> s = load_logits<N>(student + i), t = load_logits<N>(teacher + i);
+      const Values<T, N> s = load_logits<N>(student + i, aligned),
+                         t = load_logits<N>(teacher + i, aligned);
 #pragma unroll
       for (int k = 0; k < N; ++k) {
         const T p = exp((t.v[k] - max_t) * inverse_t) / z_t;

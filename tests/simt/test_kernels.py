@@ -51,6 +51,11 @@ def test_sanitized(run, mode):
 
 
 @pytest.mark.parametrize("mode", ["address", "thread"])
+def test_sanitized_layouts(run, mode):
+    run(mode, ["views"], "emulator and misaligned and float32")
+
+
+@pytest.mark.parametrize("mode", ["address", "thread"])
 def test_sanitized_rows_in_chunks(run, mode):
     only = "emulator and (weights or reductions)"
     run(mode, ["logits_edges"], only, "reverse", shared_limit=FEW_BYTES)
