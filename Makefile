@@ -26,7 +26,7 @@ demo: $(VENV)/.built
 	$(BIN)/python -m kdops demo --out $(OUT)
 
 test: $(VENV)/.built
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/.built
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only

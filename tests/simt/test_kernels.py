@@ -41,6 +41,10 @@ def test_plain(run, order):
     run("plain", FILES if order == "forward" else FEW, order=order)
 
 
+def test_accuracy(run):
+    run("plain", ["accuracy"], "emulator and float32 and (randn or near-duplicates)")
+
+
 def test_rows_in_chunks(run):
     run("plain", ["sizes"], "emulator and (kd_loss or cross)", "random:3", shared_limit=FEW_BYTES)
 
