@@ -60,29 +60,39 @@ template <class S, class Loss>
 struct GradientRows {
   using T = acc_t<S>;
   const Partners<S, Loss>& partners;
-  const FeatureRows<S, T> x;
+  const FeatureRows<S, T>& x;
   int64_t i0;
   T *weights, *own, *memory;  // shared: kStripTiles panels; one; the rest of kStripMemory
   T along;                    // as in GradientTile
 
-  // Of the tile at (i0, j0), to a panel.
+  // Of the tile at (i0, j0), to a panel. A thread's pairs are in memory, for registers are scarce.
   SIMT_DEVICE void weigh_tile(int64_t j0, T* panel) {
-    T s[4], s_other[4], weight[4] = {};
-    tile_pairs<Loss::kKind>(x, i0, j0, memory, s);
+    const int row = threadIdx.x % kTile;
+    T* const pairs = own;
+    map_tile<Loss::kKind>(x, i0, j0, memory);
+#pragma unroll 1
+    for (int k = 0; k < 4; ++k) {
+      const int at = pair_column(k) * kPanelStride + row;
+      pairs[at] = tile_pair<Loss::kKind>(x, memory, i0, j0, row, pair_column(k));
+      panel[at] = T(0);
+    }
     for (int p = 0; p < partners.count(); ++p) {
       const auto y = relation_rows(partners.r, partners.first() + p);
-      tile_pairs<Loss::kKind>(y, i0, j0, memory, s_other);
-#pragma unroll
-      for (int k = 0; k < 4; ++k) weight[k] += partners.weight(p, s[k], s_other[k]);
+      map_tile<Loss::kKind>(y, i0, j0, memory);
+#pragma unroll 1
+      for (int k = 0; k < 4; ++k) {
+        const int at = pair_column(k) * kPanelStride + row;
+        const T other = tile_pair<Loss::kKind>(y, memory, i0, j0, row, pair_column(k));
+        panel[at] += partners.weight(p, pairs[at], other);
+      }
     }
-    const int64_t i = i0 + threadIdx.x % kTile;
-#pragma unroll
+#pragma unroll 1
     for (int k = 0; k < 4; ++k) {
-      const int64_t j = j0 + pair_column(k);
+      const int at = pair_column(k) * kPanelStride + row;
+      const int64_t i = i0 + row, j = j0 + pair_column(k);
       const bool pair = i < x.n && j < x.n && !x.zero(i) && !x.zero(j);
-      const T w = pair ? weight[k] : T(0);
-      if (x.inverses != nullptr) along += w * s[k] / T(2);
-      panel[pair_column(k) * kPanelStride + threadIdx.x % kTile] = w;
+      if (!pair) panel[at] = T(0);
+      if (x.inverses != nullptr) along += panel[at] * pairs[at] / T(2);
     }
   }
 
@@ -119,6 +129,8 @@ stream_gradients(Relation<S, Loss> r) {
   SIMT_DYN_SHARED(T, memory);
   SIMT_SHARED(typename Loss::template Formula<T>, formulas, [kMaxBatches]);
   SIMT_SHARED(T, along_parts, [kWarps][kTile]);
+  using Rows = FeatureRows<S, T>;
+  SIMT_SHARED(Rows, own_rows, [1]);  // not in registers, which are scarce here
   const int self = blockIdx.y;
   if (blockIdx.x == 0 && self == 0) write_value(r);
   S* const gradient = r.gradients[self];
@@ -126,18 +138,21 @@ stream_gradients(Relation<S, Loss> r) {
 
   const Partners<S, Loss> partners{r, self, formulas};
   partners.find_formulas();
-  const auto x = relation_rows(r, self);
+  const auto found = relation_rows(r, self);
+  if (threadIdx.x == 0) own_rows[0] = found;
+  __syncthreads();
+  const auto& x = own_rows[0];
   const bool finite = all_finite(r.measures, r.batches.count, r.maps.measure_blocks);
   T* const sums = r.sums_of(self);
   const int row = threadIdx.x / 8, column = threadIdx.x % 8 * 4;
   const int64_t i0 = blockIdx.x * int64_t(kTile), i = i0 + row;
   GradientRows<S, Loss> rows{
       partners, x, i0, memory, memory + kStripPanels, memory + kStripPanels + kPanel, T(0)};
-  T along = 0;
   for (int64_t j0 = 0; j0 < x.n; j0 += kStrip) {
+#pragma unroll 1
     for (int t = 0; t < kStripTiles; ++t)
       rows.weigh_tile(j0 + t * kTile, rows.weights + t * kPanel);
-    if (j0 + kStrip >= x.n) along = sum_of_row(rows.along, along_parts, row);
+    if (j0 + kStrip >= x.n) rows.along = sum_of_row(rows.along, along_parts, row);
     for (int64_t k0 = 0; k0 < x.d; k0 += kTile) {
       rows.multiply(j0, k0);
       for (int c = 0; c < 4; ++c) {
@@ -145,7 +160,7 @@ stream_gradients(Relation<S, Loss> r) {
         if (i >= x.n || k >= x.d) continue;
         const T sum = total(rows.memory, row, column + c) + (j0 == 0 ? T(0) : sums[at]);
         if (j0 + kStrip >= x.n)
-          gradient[at] = finished(x, i, k, sum, along, finite);
+          gradient[at] = finished(x, i, k, sum, rows.along, finite);
         else
           sums[at] = sum;
       }

@@ -67,7 +67,7 @@ SIMT_DEVICE void fill_by_depths(T* panel, Element element) {
 template <class T, class Term>
 SIMT_DEVICE void add_panels(const T* a, const T* b, T (&sums)[4][4], Term term) {
   const Place p = place();
-#pragma unroll
+#pragma unroll 4  // more would spill
   for (int k = 0; k < kDepth / kGroups; ++k) {
     const int depth = (p.group * (kDepth / kGroups) + k) * kPanelStride;
     T x[4], y[4];
