@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 NATIVE := $(foreach suffix,h cpp cuh cu,$(wildcard csrc/*/*.$(suffix) tests/simt/*.$(suffix)))
 
-.PHONY: demo test bench lint format sanitize cuda-link clean
+.PHONY: demo test bench lint format sanitize cuda-static cuda-link clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: requirements.txt
@@ -43,6 +43,10 @@ format: $(VENV)/.ready
 
 sanitize: $(VENV)/.ready
 	tests/sanitize.sh $(abspath $(BIN))/python
+
+# The CUDA kernels compiled: registers, spills, and what their instructions must be.
+cuda-static: $(VENV)/.ready
+	$(BIN)/python tests/cuda_static.py
 
 # Both libraries against a CUDA build of torch (4.7 GB, removed afterwards), used without a GPU.
 cuda-link: $(VENV)/.ready
