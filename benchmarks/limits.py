@@ -76,23 +76,28 @@ def exp_and_bytes(probes: dict, shape: tuple, dtype: torch.dtype, labels: bool) 
     return _vectors(exps) * CYCLES["exp"] * _cycle(probes, dtype) + probes["stream"]
 
 
-def _relation(shape: tuple, term: str) -> float:
-    """Cycles of two half maps and the gradient's product."""
+def operations(limit: str, shape: tuple) -> dict[str, float]:
+    """How often a relation does what: both half maps, the gradient's product, the triples."""
     n, d = shape
-    return 2 * _vectors(n * n / 2 * d) * CYCLES[term] + _vectors(n * n * d) * CYCLES["product"]
+    products = n * n * d
+    return {
+        "maps + product": {"squared difference": products, "product": products},
+        "Gram maps + product": {"product": 2 * products},
+        "triples + maps + product": {
+            "triple": n**3 / 2,
+            "squared difference": products,
+            "product": products,
+        },
+    }[limit]
 
 
-def distances(probes: dict, shape: tuple, dtype: torch.dtype, labels: bool) -> float:
-    return _relation(shape, "squared difference") * _cycle(probes, dtype)
+def _arithmetic(limit: str) -> tuple:
+    def seconds(probes: dict, shape: tuple, dtype: torch.dtype, labels: bool) -> float:
+        counts = operations(limit, shape).items()
+        cycles = sum(_vectors(count) * CYCLES[term] for term, count in counts)
+        return cycles * _cycle(probes, dtype)
 
-
-def correlations(probes: dict, shape: tuple, dtype: torch.dtype, labels: bool) -> float:
-    return _relation(shape, "product") * _cycle(probes, dtype)
-
-
-def angles(probes: dict, shape: tuple, dtype: torch.dtype, labels: bool) -> float:
-    triples = _vectors(shape[0] ** 3 / 2) * CYCLES["triple"]
-    return (triples + _relation(shape, "squared difference")) * _cycle(probes, dtype)
+    return ("product",), seconds
 
 
 # name: the probes it needs, and its seconds from (their seconds, shape, dtype, labels)
@@ -100,7 +105,8 @@ LIMITS = {
     "empty function": (("empty",), lambda probes, *_: probes["empty"]),
     "x + y": (("stream",), lambda probes, *_: probes["stream"]),
     "exp + x + y": (("product", "stream"), exp_and_bytes),
-    "maps + product": (("product",), distances),
-    "Gram maps + product": (("product",), correlations),
-    "triples + maps + product": (("product",), angles),
+    **{
+        name: _arithmetic(name)
+        for name in ("maps + product", "Gram maps + product", "triples + maps + product")
+    },
 }

@@ -9,24 +9,15 @@ import time
 import pytest
 import torch
 
-from . import eager, measure
+from . import measure
 from .limits import LIMITS, PROBES
+from .oracle import exact
 from .rivals import PEERS, rival
-from .workloads import ORACLE_ROWS, WORKLOADS
+from .workloads import WORKLOADS
 
 MAX_ROUNDS = 25
 LONG = 15.0  # seconds of a round that is not repeated
 DEGENERATE = 3  # fewer rows have no relation: eager gives NaN, or a gradient of rounding errors
-
-
-def exact(workload, student, teacher, options):
-    """The loss and its gradient in float64; eager's float32 where that does not fit the memory."""
-    if workload.case.stem == "rkd_angle_loss":
-        return eager.angle_loss_and_gradient(student.double(), teacher.double())
-    if len(student) <= ORACLE_ROWS:
-        student, teacher = student.double(), teacher.double()
-    student = student.detach().requires_grad_()
-    return measure.result(getattr(eager, workload.case.stem), student, teacher, options)
 
 
 def agreed(workload, rivals, inputs) -> dict:

@@ -10,7 +10,6 @@ from .rivals import NAMES
 
 MIB = 2.0**20
 SEED = 0
-ORACLE_ROWS = 8192  # a float64 eager relation of more rows does not fit the memory
 
 
 @dataclass(frozen=True)
