@@ -112,7 +112,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, nargs="*", help="default: all in benchmarks/results")
     for path in parser.parse_args().results or sorted(FOLDER.glob("*.json")):
-        draw(json.loads(path.read_text()), path.with_suffix(".svg"))
+        results = json.loads(path.read_text())
+        if "card" not in results:  # a GPU's have a table alone
+            draw(results, path.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

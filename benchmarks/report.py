@@ -151,8 +151,11 @@ def text(results: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, nargs="*", help="default: all in benchmarks/results")
+    from .gpu import table as gpu  # it stands on this module
+
     paths = parser.parse_args().results or sorted(FOLDER.glob("*.json"))
-    print("\n\n".join(text(json.loads(path.read_text())) for path in paths))
+    found = [json.loads(path.read_text()) for path in paths]
+    print("\n\n".join(gpu.text(each) if "card" in each else text(each) for each in found))
 
 
 if __name__ == "__main__":
