@@ -13,7 +13,9 @@ trap 'rm -rf "$work"' EXIT
 
 "$python" -m venv "$work/env"
 export PATH="$work/env/bin:$PATH" PIP_DISABLE_PIP_VERSION_CHECK=1
-pip install --quiet torch==2.11.0 $(grep -E "^(numpy|ninja|setuptools|wheel|packaging)==" "$root/requirements.txt")
+# This torch takes no setuptools from 82 on.
+pip install --quiet torch==2.11.0 setuptools==81.0.0 \
+  $(grep -E "^(numpy|ninja|wheel|packaging)==" "$root/requirements.txt")
 
 mkdir "$work/source"
 cp -r "$root"/{setup.py,pyproject.toml,README.md,LICENSE,csrc,kdops} "$work/source"
