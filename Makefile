@@ -3,11 +3,12 @@ PYTHON ?= python3.11
 VENV ?= .venv
 OUT ?= runs/demo
 WORKERS ?= 2
+GPU_PYTHON ?= python3
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 NATIVE := $(foreach suffix,h cpp cuh cu,$(wildcard csrc/*/*.$(suffix) tests/simt/*.$(suffix)))
 
-.PHONY: demo test bench lint format sanitize cuda-static cuda-link clean
+.PHONY: demo test bench lint format sanitize cuda-static cuda-link gpu clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: requirements.txt
@@ -51,6 +52,11 @@ cuda-static: $(VENV)/.ready
 # Both libraries against a CUDA build of torch (4.7 GB, removed afterwards), used without a GPU.
 cuda-link: $(VENV)/.ready
 	tests/cuda_link.sh $(abspath $(BIN))/python
+
+# All that takes a GPU: build, tests, compute-sanitizer, benchmark; with the machine's own Python,
+# GPU_PYTHON, and without network. PARTS="suite bench": these alone. WHEELS=DIR: with Liger-Kernel.
+gpu:
+	PYTHON=$(GPU_PYTHON) WHEELS="$(WHEELS)" tests/gpu.sh $(PARTS)
 
 clean:
 	rm -rf $(VENV) build dist runs kdops.egg-info kdops/*.so .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """Every behaviour is tested on all implementations: see the `backend` fixture.
 
-KDOPS_TEST_BACKENDS chooses some of them: native, reference, emulator (tests/simt).
+KDOPS_TEST_BACKENDS chooses some of them: native, reference, and what stands in for the native one
+(tests/stand_in.py): emulator, cuda.
 """
 
 import os
@@ -11,6 +12,8 @@ import torch
 
 import kdops
 from kdops import _native
+
+from . import stand_in
 
 hypothesis.settings.register_profile(
     "suite",
@@ -31,13 +34,14 @@ BACKENDS = os.environ.get("KDOPS_TEST_BACKENDS", "native,reference").split(",")
 
 @pytest.fixture(params=BACKENDS)
 def backend(request, monkeypatch):
-    """The implementation that answers inside the test; the emulator counts as native."""
+    """The implementation that answers inside the test; what stands in for it counts as native."""
     if request.param == "native":
         request.getfixturevalue("native")
-    if request.param == "emulator":
-        from .emulated import emulated
-
-        with emulated(monkeypatch), kdops.backend("native"):
+    if request.param in stand_in.MODULES:
+        module = stand_in.find(request.param)
+        if reason := module.missing():
+            pytest.skip(reason)
+        with stand_in.registered(module.OPS, monkeypatch), kdops.backend("native"):
             yield "native"
         return
     with kdops.backend(request.param):

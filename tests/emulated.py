@@ -1,17 +1,9 @@
-"""The ops of kdops for CPU tensors, computed by the CUDA kernels on the emulator.
+"""The ops of kdops for CPU tensors, computed by the CUDA kernels on the emulator."""
 
-Registered in place of the CPU's kernels, so that every test of the public functions is a test of
-the CUDA kernels: same cases, same oracle, same tolerances.
-"""
-
-import contextlib
 import os
-import warnings
 
 import torch
 
-from kdops import _native
-from kdops.functional import _dispatch
 from kdops.functional._maps import map_output
 from kdops.functional._relations import relation_outputs
 from kdops.functional._rows import row_outputs
@@ -23,6 +15,8 @@ SHARED_LIMIT = int(os.environ.get("SIMT_SHARED_LIMIT", 227 * 1024))
 TEAMS = 32 * 1024
 # Bytes that the maps of a relation may take: a GPU's, or none, where they are streamed.
 MAP_BYTES = int(os.environ.get("SIMT_MAP_BYTES", 256 << 20))
+
+missing = build.missing
 
 
 def array(x):
@@ -116,19 +110,3 @@ OPS = {
     **_map("rbf_correlation", 2),
     **_map("triplet_angle", 3),
 }
-
-
-@contextlib.contextmanager
-def emulated(monkeypatch):
-    """Inside, the native backend of CPU tensors is the emulated CUDA kernels."""
-    library = torch.library.Library("kdops", "IMPL")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the CPU's own kernels are overridden on purpose
-        for op, function in OPS.items():
-            library.impl(op, function, "CPU", allow_override=True)
-    monkeypatch.setattr(_native, "loaded", _native.loaded | {"cpu"})
-    monkeypatch.setattr(_dispatch, "_scaled_by_op", {"cpu", "cuda"})
-    try:
-        yield
-    finally:
-        library._destroy()

@@ -9,9 +9,9 @@ from .cases import call
 
 
 def upstream(value: Tensor, seed: int = 1) -> Tensor:
-    """A random upstream gradient, the same numbers in every type."""
+    """A random upstream gradient, the same numbers in every type and on every device."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(value.shape, generator=generator).to(value.dtype)
+    return torch.randn(value.shape, generator=generator).to(value)
 
 
 def value_and_gradient(function, student, teacher, weights=torch.ones_like, **kwargs):

@@ -9,7 +9,7 @@ from .metrics import upstream, value_and_gradient
 
 def offset(x):
     """Storage that starts one element later: vector loads are misaligned."""
-    storage = torch.empty(x.numel() + 1, dtype=x.dtype)
+    storage = x.new_empty(x.numel() + 1)
     storage[1:] = x.reshape(-1)
     return storage[1:].view(x.shape)
 
@@ -22,7 +22,7 @@ def negative(x):
 
 
 def padded(x):
-    wide = torch.full((len(x) + 2, x.shape[1] + 3), 1e6, dtype=x.dtype)
+    wide = x.new_full((len(x) + 2, x.shape[1] + 3), 1e6)
     wide[1:-1, 2:-1] = x
     return wide[1:-1, 2:-1]
 

@@ -110,7 +110,8 @@ def kd_loss(
         alone makes the row's loss +inf; NaN gives NaN, in its row only.
     Raises:
         TypeError: for a wrong type or dtype. ValueError: for a wrong shape or range, or ce_weight
-        without target. IndexError: for a label out of range. RuntimeError: for two devices.
+        without target. IndexError: for a label out of range; on a GPU its row is NaN instead, for
+        the host does not wait to see it. RuntimeError: for two devices.
     Gradient:
         To student, and to teacher with teacher_grad; in the input's type. Computed in the forward
         pass; second derivatives go through the reference. Bitwise repeatable on any number of

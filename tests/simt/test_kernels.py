@@ -61,7 +61,7 @@ def test_sanitized_layouts(run, mode):
 
 @pytest.mark.parametrize("mode", ["address", "thread"])
 def test_sanitized_rows_in_chunks(run, mode):
-    only = "emulator and (weights or reductions)"
+    only = "emulator and (weights or reductions or no_class)"
     run(mode, ["logits_edges"], only, "reverse", shared_limit=FEW_BYTES)
 
 
