@@ -25,13 +25,11 @@ INCLUDE = (ROOT / "csrc", HERE)
 
 SANITIZE = {
     "plain": [],
-    "ucontext": [],
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
     "thread": ["-fsanitize=thread"],
 }
 DEFINE = {
     "plain": [],
-    "ucontext": ["-DSIMT_UCONTEXT"],
     "address": ["-DSIMT_SANITIZE_ADDRESS"],
     "thread": ["-DSIMT_SANITIZE_THREAD"],
 }

@@ -55,13 +55,10 @@ struct Site {
 
 void* static_shared(const void* key, size_t bytes);
 void* dynamic_shared();
-int sync_block(bool predicate, Site);  // the number of threads whose predicate holds
+void sync_block(Site);
 void sync_warp(unsigned mask, Site);
-unsigned ballot(unsigned mask, bool predicate, Site);
 uint64_t shuffle(unsigned mask, uint64_t bits, int source, Site);  // the bits of lane `source`
 int lane();
-void fence();
-void before_atomic(void* address);
 void run(dim3 grid, dim3 block, size_t shared_bytes, void (*thread)(void*), void* argument);
 
 // forward, reverse or random:SEED. Without a call the environment's SIMT_ORDER, or random:1.
@@ -91,23 +88,6 @@ T shuffle_as(unsigned mask, T value, int source, Site site) {
   return bits_as<T>(static_cast<Bits>(shuffle(mask, bits_as<Bits>(value), source, site)));
 }
 
-// No float: the order of additions would change the sum.
-template <class T>
-using if_atomic = std::enable_if_t<std::is_same_v<T, int> || std::is_same_v<T, unsigned> ||
-                                       std::is_same_v<T, unsigned long long>,
-                                   T>;
-template <class T>
-using same = std::common_type_t<T>;  // an argument that takes no part in deduction
-template <class T, class F>
-T update(T* address, F f) {  // relaxed, as CUDA's are
-  before_atomic(address);
-  T old = __atomic_load_n(address, __ATOMIC_RELAXED);
-  while (!__atomic_compare_exchange_n(address, &old, f(old), true, __ATOMIC_RELAXED,
-                                      __ATOMIC_RELAXED)) {
-  }
-  return old;
-}
-
 }  // namespace simt
 
 inline const uint3& threadIdx = simt::position.thread;
@@ -117,16 +97,7 @@ inline const dim3& gridDim = simt::position.grid_size;
 
 // ---- a block -----------------------------------------------------------------------------------
 
-inline void __syncthreads(SIMT_CALLER) { simt::sync_block(false, SIMT_SITE); }
-inline int __syncthreads_count(int predicate, SIMT_CALLER) {
-  return simt::sync_block(predicate != 0, SIMT_SITE);
-}
-inline int __syncthreads_or(int predicate, SIMT_CALLER) {
-  return simt::sync_block(predicate != 0, SIMT_SITE) > 0;
-}
-inline int __syncthreads_and(int predicate, SIMT_CALLER) {
-  return simt::sync_block(predicate == 0, SIMT_SITE) == 0;
-}
+inline void __syncthreads(SIMT_CALLER) { simt::sync_block(SIMT_SITE); }
 
 // ---- a warp: shuffles of 32 lanes --------------------------------------------------------------
 
@@ -134,60 +105,12 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, SIMT_CALLER) {
   simt::sync_warp(mask, SIMT_SITE);
 }
 template <class T>
-T __shfl_sync(unsigned mask, T value, int source, SIMT_CALLER) {
-  return simt::shuffle_as(mask, value, source & 31, SIMT_SITE);
-}
-template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int lane_mask, SIMT_CALLER) {
   return simt::shuffle_as(mask, value, simt::lane() ^ (lane_mask & 31), SIMT_SITE);
-}
-template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned distance, SIMT_CALLER) {
-  const int lane = simt::lane(), source = lane - static_cast<int>(distance & 31);
-  return simt::shuffle_as(mask, value, source < 0 ? lane : source, SIMT_SITE);
-}
-template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned distance, SIMT_CALLER) {
-  const int lane = simt::lane(), source = lane + static_cast<int>(distance & 31);
-  return simt::shuffle_as(mask, value, source > 31 ? lane : source, SIMT_SITE);
-}
-inline unsigned __ballot_sync(unsigned mask, int predicate, SIMT_CALLER) {
-  return simt::ballot(mask, predicate != 0, SIMT_SITE);
-}
-inline int __any_sync(unsigned mask, int predicate, SIMT_CALLER) {
-  return simt::ballot(mask, predicate != 0, SIMT_SITE) != 0;
-}
-inline int __all_sync(unsigned mask, int predicate, SIMT_CALLER) {
-  return simt::ballot(mask, predicate == 0, SIMT_SITE) == 0;
-}
-
-// ---- global memory -----------------------------------------------------------------------------
-
-template <class T>
-T __ldg(const T* address) {
-  return *address;
-}
-inline void __threadfence() { simt::fence(); }
-template <class T>
-simt::if_atomic<T> atomicAdd(T* address, simt::same<T> value) {
-  return simt::update(address, [=](T old) { return old + value; });
-}
-template <class T>
-simt::if_atomic<T> atomicMax(T* address, simt::same<T> value) {
-  return simt::update(address, [=](T old) { return old > value ? old : value; });
-}
-template <class T>
-simt::if_atomic<T> atomicMin(T* address, simt::same<T> value) {
-  return simt::update(address, [=](T old) { return old < value ? old : value; });
-}
-inline unsigned atomicInc(unsigned* address, unsigned last) {  // back to 0 after `last`
-  return simt::update(address, [=](unsigned old) { return old >= last ? 0 : old + 1; });
 }
 
 // ---- arithmetic --------------------------------------------------------------------------------
 
-inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-inline double rsqrt(double x) { return 1.0 / sqrt(x); }
 inline unsigned __float_as_uint(float x) { return simt::bits_as<unsigned>(x); }
 inline float __uint_as_float(unsigned x) { return simt::bits_as<float>(x); }
 inline long long __double_as_longlong(double x) { return simt::bits_as<long long>(x); }

@@ -13,7 +13,6 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-#ifndef SIMT_UCONTEXT
 // Saves what a callee must keep, stores the stack pointer in *from, and returns on the stack `to`.
 extern "C" void simt_switch(void** from, void* to);
 asm(R"(
@@ -26,7 +25,6 @@ simt_switch:
   pop %r15; pop %r14; pop %r13; pop %r12; pop %rbx; pop %rbp
   ret
 )");
-#endif
 
 namespace simt {
 namespace {
@@ -51,17 +49,10 @@ void Fiber::start(void (*entry)()) {
   }
   entry_ = entry;
   fake_stack_ = nullptr;
-#ifdef SIMT_UCONTEXT
-  getcontext(&context_);
-  context_.uc_stack.ss_sp = stack_;
-  context_.uc_stack.ss_size = size_;
-  makecontext(&context_, &Fiber::enter, 0);
-#else
   // From the top: enter's own return address, its address for `ret`, and the six registers.
   void** top = std::fill_n(reinterpret_cast<void**>(stack_ + size_) - 8, 8, nullptr);
   top[-2] = reinterpret_cast<void*>(&Fiber::enter);
   stack_pointer_ = top - 8;
-#endif
 }
 
 void Fiber::enter() {
@@ -84,11 +75,7 @@ void Fiber::switch_to(Fiber& next, [[maybe_unused]] bool last) {
   __sanitizer_start_switch_fiber(last ? nullptr : &fake_stack_, next.stack_, next.size_);
 #endif
   next.appear();
-#ifdef SIMT_UCONTEXT
-  swapcontext(&context_, &next.context_);
-#else
   simt_switch(&stack_pointer_, next.stack_pointer_);
-#endif
   arrive();
 }
 

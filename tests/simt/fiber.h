@@ -3,13 +3,6 @@
 
 #include <cstddef>
 
-#if !defined(__x86_64__)
-#define SIMT_UCONTEXT
-#endif
-#ifdef SIMT_UCONTEXT
-#include <ucontext.h>
-#endif
-
 namespace simt {
 
 // To ThreadSanitizer every fiber is a thread: only release and acquire order what fibers do.
@@ -39,11 +32,7 @@ class Fiber {
   void (*entry_)() = nullptr;
   void* fake_stack_ = nullptr;  // AddressSanitizer's
   void* thread_ = nullptr;      // ThreadSanitizer's
-#ifdef SIMT_UCONTEXT
-  ucontext_t context_;
-#else
   void* stack_pointer_ = nullptr;
-#endif
 };
 
 }  // namespace simt

@@ -30,7 +30,7 @@ SIMT_KERNEL different_operations() {
   if (threadIdx.x % 32 < 16) {
     __shfl_xor_sync(0xffffffffu, 1, 1);
   } else {
-    __ballot_sync(0xffffffffu, 1);
+    __syncwarp();
   }
 }
 
@@ -42,12 +42,12 @@ SIMT_KERNEL different_masks() {
 SIMT_KERNEL not_in_own_mask() { __syncwarp(0x0000ffffu); }
 
 SIMT_KERNEL shuffle_from_outside() {
-  if (threadIdx.x % 32 < 16) __shfl_sync(0x0000ffffu, 1, 20);
+  if (threadIdx.x % 32 < 16) __shfl_xor_sync(0x0000ffffu, 1, 16);
 }
 
 SIMT_KERNEL shuffle_from_returned() {
   if (threadIdx.x % 32 == 7) return;
-  __shfl_sync(0xffffffffu, 1, 7);
+  __shfl_xor_sync(0xffffffffu, 1, 1);
 }
 
 SIMT_KERNEL shuffle_from_nobody() { __shfl_xor_sync(0xffffffffu, 1, 16); }

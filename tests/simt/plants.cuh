@@ -30,11 +30,6 @@ enum Plant {
   kOneCellTwoThreads,
   kOneCellTwoBlocks,
   kOneCellSameThread,
-  // total
-  kNoFenceBefore,
-  kNoFenceBehind,
-  kPlainCounter,
-  kNoBarrierAfterTicket,
 };
 
 constexpr int kThreads = 64, kWarps = kThreads / 32, kTile = 8;
@@ -113,8 +108,7 @@ products_kernel(const float* x, float* y, int rows, int cols) {
   if (i < rows && j < rows) y[i * rows + j] = sum;
 }
 
-// ---- each warp's elements in reverse
-// -------------------------------------------------------------
+// ---- each warp's elements in reverse -----------------------------------------------------------
 
 template <Plant plant>
 SIMT_KERNEL_BOUNDS(kThreads)
@@ -130,34 +124,6 @@ reverse_kernel(const float* x, float* y, int n) {
   if (plant == kOneCellTwoThreads && i + 1 < n && lane == 0) y[i + 1] = row[warp][30];
   if (plant == kOneCellTwoBlocks && threadIdx.x == 7) y[n] = 1.0f;
   if (plant == kOneCellSameThread && threadIdx.x == 0) y[n] = 1.0f;
-}
-
-// ---- the sum of all: the last block to come adds those of the blocks
-// ------------------------------
-
-template <Plant plant>
-SIMT_KERNEL_BOUNDS(kThreads)
-total_kernel(const float* x, float* partial, float* total, unsigned* tickets, int n) {
-  SIMT_SHARED(float, row, [kThreads]);
-  SIMT_SHARED(bool, last);
-  const int i = blockIdx.x * kThreads + threadIdx.x;
-  row[threadIdx.x] = i < n ? x[i] : 0.0f;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    float sum = 0.0f;
-    for (float value : row) sum += value;
-    partial[blockIdx.x] = sum;
-    if constexpr (plant != kNoFenceBefore) __threadfence();
-    const unsigned ticket = plant == kPlainCounter ? (*tickets)++ : atomicAdd(tickets, 1u);
-    last = ticket == gridDim.x - 1;
-    if constexpr (plant != kNoFenceBehind) __threadfence();
-  }
-  if constexpr (plant != kNoBarrierAfterTicket) __syncthreads();
-  if (last && threadIdx.x == 33) {
-    float sum = 0.0f;
-    for (unsigned block = 0; block < gridDim.x; ++block) sum += partial[block];
-    *total = sum;
-  }
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 // Runs a grid: blocks one after another, and of a block one thread until it must wait for others.
 //
 // ThreadSanitizer sees a missing barrier in any schedule, because only events order threads: the
-// launch, a barrier, a warp operation, an atomic between fences. Who acquired late would acquire
-// too much, so the last to arrive acquires for all. Each block has events and shared memory of its
+// launch, a barrier, a warp operation. Who acquired late would acquire too much, so the last to
+// arrive acquires for all. Each block has events and shared memory of its
 // own, which a fiber frees that no block waits for: else they would order one block after another.
 #include <algorithm>
 #include <cstdlib>
@@ -46,7 +46,7 @@ void* run_argument;
 
 // The block that runs.
 Thread threads[kMaxThreads];
-int count, current, live, arrived, predicates;
+int count, current, live, arrived;
 const Thread* first_arrived;                 // at the barrier
 unsigned waiting[kWarps], returned[kWarps];  // lanes; returned, or never there
 Events* events;
@@ -101,12 +101,10 @@ void finish_operation(int warp, unsigned mask) {
   const unsigned lanes = mask & ~returned[warp];
   if ((waiting[warp] & lanes) != lanes) return;
   const Thread* lane = threads + warp * kWarp;
-  uint64_t votes = 0;
-  for_lanes(warp, lanes, [&](Thread& t) { votes |= t.given << (&t - lane); });
   for_lanes(warp, lanes, [&](Thread& t) {
     if (t.source >= 0 && !(lanes >> t.source & 1))
       fail("a shuffle reads a lane that has returned or is not in the mask", t);
-    t.result = t.source == kVotes ? votes : t.source >= 0 ? lane[t.source].given : 0;
+    t.result = t.source >= 0 ? lane[t.source].given : 0;
     t.fiber->acquire(&events->warp[warp][__builtin_ctz(mask)]);
   });
   waiting[warp] &= ~lanes;
@@ -168,7 +166,7 @@ void begin_block() {
   new_shared(nullptr, dynamic_bytes);
   host.release(&started);
   live = count;
-  arrived = predicates = 0;
+  arrived = 0;
   std::fill_n(waiting, kWarps, 0u);
   std::fill_n(returned, kWarps, ~0u);
   static int first_fiber = 0;
@@ -205,14 +203,11 @@ void end_block() {
 
 int lane() { return current % kWarp; }
 void sync_warp(unsigned mask, Site site) { warp_operation(mask, 0, kNothing, site); }
-unsigned ballot(unsigned mask, bool predicate, Site site) {
-  return static_cast<unsigned>(warp_operation(mask, predicate, kVotes, site));
-}
 uint64_t shuffle(unsigned mask, uint64_t bits, int source, Site site) {
   return warp_operation(mask, bits, source, site);
 }
 
-int sync_block(bool predicate, Site site) {
+void sync_block(Site site) {
   Thread& me = threads[current];
   me.site = site;
   if (arrived++ == 0) first_arrived = &me;
@@ -222,17 +217,12 @@ int sync_block(bool predicate, Site site) {
     if (threads[i].done)
       fail("a thread waits in a barrier after another has returned", me, threads[i]);
   me.fiber->release(&events->barrier);
-  predicates += predicate;
   if (arrived == count) {
-    for (int i = 0; i < count; ++i) {
-      threads[i].result = predicates;
-      threads[i].fiber->acquire(&events->barrier);
-    }
-    arrived = predicates = 0;
+    for (int i = 0; i < count; ++i) threads[i].fiber->acquire(&events->barrier);
+    arrived = 0;
     order.add_block(count);
   }
   run_next();
-  return static_cast<int>(me.result);
 }
 
 void* dynamic_shared() { return shared[0].bytes; }
@@ -249,19 +239,6 @@ void* static_shared(const void* key, size_t bytes) {
   host.release(&started);
   for (int i = 0; i < count; ++i) threads[i].fiber->acquire(&started);
   return memory;
-}
-
-// Atomics are relaxed: one behind a fence publishes, and a fence behind one receives.
-void fence() {
-  Thread& me = threads[current];
-  me.fenced = true;
-  if (me.last_atomic != nullptr) me.fiber->acquire(me.last_atomic);
-}
-void before_atomic(void* address) {
-  Thread& me = threads[current];
-  if (me.fenced) me.fiber->release(address);
-  me.fenced = false;
-  me.last_atomic = address;
 }
 
 void set_order(const char* name) {

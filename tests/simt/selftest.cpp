@@ -22,11 +22,6 @@ void shuffle(array<T> x, array<T> out, int argument) {
   simt::launch(shuffle_kernel<T>, blocks_of(x.size()), kThreads, 0, nullptr, x.data(),
                out.mutable_data(), x.size(), argument);
 }
-template <class T>
-void atomic(array<T> x, array<T> out) {
-  simt::launch(atomic_kernel<T>, blocks_of(x.size()), kThreads, 0, nullptr, x.data(),
-               out.mutable_data(), x.size());
-}
 // Bits are what numpy holds, T what the kernel sees.
 template <class T, class Bits>
 bool pack(array<Bits> x, array<Bits> out, int64_t offset, int64_t stride) {
@@ -77,10 +72,6 @@ PYBIND11_MODULE(selftest, m) {
     simt::launch(half_warp_kernel, blocks_of(x.size()), kThreads, 0, nullptr, x.data(),
                  out.mutable_data(), x.size());
   });
-  m.def("vote", [](array<int> x, array<unsigned> out) {
-    simt::launch(vote_kernel, blocks_of(x.size()), kThreads, 0, nullptr, x.data(),
-                 out.mutable_data(), x.size());
-  });
   m.def("reverse", [](array<float> x, array<float> out) {
     simt::launch(reverse_kernel, blocks_of(x.size()), kThreads, kThreads * sizeof(float), nullptr,
                  x.data(), out.mutable_data(), x.size());
@@ -88,14 +79,6 @@ PYBIND11_MODULE(selftest, m) {
   m.def("fresh", [](array<float> out) {
     simt::launch(fresh_kernel, out.shape(1), 1, 6 * sizeof(float), nullptr, out.mutable_data());
   });
-  m.def("last_block", [](array<float> x, array<float> partial, array<float> total,
-                         array<unsigned> tickets) {
-    simt::launch(last_block_kernel, blocks_of(x.size()), kThreads, 0, nullptr, x.data(),
-                 partial.mutable_data(), total.mutable_data(), tickets.mutable_data(), x.size());
-  });
-  m.def("atomic", atomic<int>);
-  m.def("atomic", atomic<unsigned>);
-  m.def("atomic", atomic<unsigned long long>);
   m.def("pack", pack<float, float>);
   m.def("pack", pack<double, double>);
   m.def("pack_half", pack<__half, uint16_t>);
@@ -104,11 +87,11 @@ PYBIND11_MODULE(selftest, m) {
   m.def("widen_bfloat16", widen<__nv_bfloat16>);
   m.def("narrow_half", narrow<__half>);
   m.def("narrow_bfloat16", narrow<__nv_bfloat16>);
-  m.def("step", [](array<unsigned> counters, array<int> out, int threads) {
+  m.def("step", [](array<int> counters, array<int> out, int threads) {
     simt::launch(step_kernel, counters.size(), threads, 0, nullptr, counters.mutable_data(),
                  out.mutable_data());
   });
-  m.def("start", [](array<unsigned> counter, array<int> out, int blocks) {
+  m.def("start", [](array<int> counter, array<int> out, int blocks) {
     simt::launch(start_kernel, blocks, out.size() / blocks, 0, nullptr, counter.mutable_data(),
                  out.mutable_data());
   });

@@ -39,17 +39,9 @@ def test_indices(selftest):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.uint32, np.int64])
 def test_shuffles(selftest, dtype, argument):
     x, lane = numbers(dtype), np.arange(32)
-    found = np.zeros((4, N), dtype)
+    found = np.zeros(N, dtype)
     selftest.shuffle(x, found, argument)
-    up, down = lane - argument, lane + argument
-    sources = (
-        (lane + argument) % 32,
-        lane ^ argument,
-        np.where(up < 0, lane, up),
-        np.where(down > 31, lane, down),
-    )
-    for row, source in zip(found, sources, strict=True):
-        np.testing.assert_array_equal(row, warps(x)[:, source].reshape(-1)[:N])
+    np.testing.assert_array_equal(found, warps(x)[:, lane ^ argument].reshape(-1)[:N])
 
 
 def test_half_warps(selftest):
@@ -57,23 +49,6 @@ def test_half_warps(selftest):
     selftest.half_warp(x, found)
     sums = warps(x).reshape(-1, 2, 16).sum(2) * [1, 16]  # what is summed twice, 16 times
     np.testing.assert_array_equal(found, sums.repeat(16, 1).reshape(-1)[:N])
-
-
-@pytest.mark.parametrize("kind", ["some", "none", "all"])
-def test_votes(selftest, kind):
-    x = {"some": numbers(np.int32) % 3, "none": np.zeros(N), "all": np.ones(3 * 64)}[kind]
-    x = x.astype(np.int32)
-    found = np.zeros((6, len(x)), np.uint32)
-    selftest.vote(x, found)
-    yes = warps(x) != 0
-    block = yes.reshape(-1, 64)
-    expected = [
-        (yes.astype(np.uint64) << np.arange(32, dtype=np.uint64)).sum(1).repeat(32),
-        *(f(yes, 1).repeat(32) for f in (np.any, np.all)),
-        *(f(block, 1).repeat(64) for f in (np.sum, np.any, np.all)),
-    ]
-    for row, wanted in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(row, wanted[: len(x)])
 
 
 def test_shared_memory(selftest):
@@ -87,21 +62,6 @@ def test_shared_memory_is_nan_in_every_block(selftest):
     found = np.zeros((2, 4), np.float32)
     selftest.fresh(found)
     assert np.isnan(found).all()
-
-
-def test_the_last_block_reduces(selftest):
-    x, partial, total = numbers(np.float32).round(), nan(3), nan(1)
-    tickets = np.zeros(1, np.uint32)
-    selftest.last_block(x, partial, total, tickets)
-    assert total == x.sum() and tickets == 0
-
-
-@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.uint64])
-def test_atomics(selftest, dtype):
-    x = numbers(dtype)
-    found = np.array([7, x[5], x[5]], dtype)
-    selftest.atomic(x, found)
-    assert found.tolist() == [7 + x.sum(), x.max(), x.min()]
 
 
 def bfloat16(bits):
@@ -165,10 +125,10 @@ def test_narrowing_rounds_to_nearest_even(selftest):
 def test_arithmetic(selftest, dtype):
     x, y = numbers(dtype), np.abs(numbers(dtype)[::-1]).copy()
     x[3] = np.nan
-    found = np.zeros((5, N), dtype)
+    found = np.zeros((4, N), dtype)
     selftest.arithmetic(x, y, found)
-    expected = [np.fmin(x, y), np.fmax(x, y), 1 / np.sqrt(y), np.nextafter(y, 0), x * y + 1]
-    tolerances = (0, 0, 1e-6, 0, 1e-3)  # the product is fused, the expected one is not
+    expected = [np.fmin(x, y), np.fmax(x, y), np.nextafter(y, 0), x * y + 1]
+    tolerances = (0, 0, 0, 1e-3)  # the product is fused, the expected one is not
     for row, wanted, tolerance in zip(found, expected, tolerances, strict=True):
         np.testing.assert_allclose(row, wanted, rtol=tolerance, atol=0)
 
@@ -177,7 +137,7 @@ def test_arithmetic(selftest, dtype):
 
 
 def starts(selftest, blocks=3):
-    counter, found = np.zeros(1, np.uint32), np.zeros(64 * blocks, np.int32)
+    counter, found = np.zeros(1, np.int32), np.zeros(64 * blocks, np.int32)
     selftest.start(counter, found, blocks)
     return found.tolist()
 
@@ -196,7 +156,7 @@ def test_order_of_threads(selftest, order, monkeypatch):
 
 def test_random_order_lets_one_warp_run_ahead(selftest, order):
     blocks, warps = 64, 4
-    counters, found = np.zeros(blocks, np.uint32), np.zeros((blocks, 5 * warps), np.int32)
+    counters, found = np.zeros(blocks, np.int32), np.zeros((blocks, 5 * warps), np.int32)
     selftest.step(counters, found, 32 * warps)
     ahead = (found[:, :5] == found[:, :1]).all(1).sum()
     assert ahead in (range(16, 49) if order.startswith("random") else [0])
@@ -223,7 +183,7 @@ def test_unknown_orders(selftest, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif("SIMT_MODE" in os.environ, reason="is one of those processes")
-@pytest.mark.parametrize("mode", ["ucontext", "address", "thread"])
+@pytest.mark.parametrize("mode", ["address", "thread"])
 def test_in_other_modes(mode):
     files = (str(build.HERE / f"test_{name}.py") for name in ("emulator", "mistakes"))
     done = build.pytest(mode, *files)

@@ -40,10 +40,6 @@ FOUND_BY = {
     "one_cell_two_threads": RACE,
     "one_cell_two_blocks": RACE,
     "one_cell_same_thread": RACE,
-    "no_fence_before": RACE,
-    "no_fence_behind": RACE,
-    "plain_counter": RACE,
-    "no_barrier_after_ticket": RACE | WRONG,
 }
 
 

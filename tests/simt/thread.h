@@ -14,15 +14,13 @@ struct Thread {
   Fiber* fiber;
   uint3 index;
   bool done;
-  Site site;          // where it waits,
-  uint64_t result;    // and what for
-  unsigned mask;      // in a warp operation: its lanes,
-  uint64_t given;     // what this one gives,
-  int source;         // and whose it wants, or one of
-  bool fenced;        // since the last atomic,
-  void* last_atomic;  // which was at this address
+  Site site;        // where it waits,
+  uint64_t result;  // and what for
+  unsigned mask;    // in a warp operation: its lanes,
+  uint64_t given;   // what this one gives,
+  int source;       // and whose it wants, or
 };
-constexpr int kNothing = -1, kVotes = -2;
+constexpr int kNothing = -1;
 
 inline std::string text(const Thread& thread) {
   const std::string name = "thread " + text(thread.index);
