@@ -101,6 +101,6 @@ def test_accuracy(backend, case, distribution, dtype):
         elif dtype == torch.float64:  # where eager and the oracle differ so do all
             bound = max(bound, 2 * of_eager)
         elif case.name in EAGER:
-            # Not worse than eager; 3, as the largest of a few rounding errors is a random number.
-            bound = min(bound, max(3 * of_eager, bound / 4))
+            # Not worse than eager; 4, as the largest of a few rounding errors is a random number.
+            bound = min(bound, max(4 * of_eager, bound / 4))
         assert error <= bound, f"{what}: {error:.1e} over {bound:.1e}, eager {of_eager:.1e}"

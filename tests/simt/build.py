@@ -128,15 +128,15 @@ def environment(mode: str, preload: bool) -> dict[str, str]:
     return {**os.environ, **OPTIONS, **preloaded, "SIMT_MODE": mode, "OMP_NUM_THREADS": "1"}
 
 
-def python(mode: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Runs Python in a process of the mode."""
+def python(mode: str, *arguments: str, **chosen: str) -> subprocess.CompletedProcess:
+    """Runs Python in a process of the mode, `chosen` in its environment."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env=environment(mode, preload=True),
+        env={**environment(mode, preload=True), **chosen},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
     )
 
 

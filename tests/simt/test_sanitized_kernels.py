@@ -1,0 +1,28 @@
+"""The suite's own tests on the CUDA kernels under sanitizers: few, ten times slower."""
+
+import pytest
+
+from . import build
+from .suite import FEW, FEW_BYTES, PAIRS, run_suite
+
+pytestmark = [
+    pytest.mark.skipif(build.missing() is not None, reason=str(build.missing())),
+    pytest.mark.parametrize("mode", ["address", "thread"]),
+]
+
+
+def test_values(mode):
+    run_suite(mode, FEW)
+
+
+def test_layouts(mode):
+    run_suite(mode, ["views"], "emulator and misaligned and float32")
+
+
+def test_rows_in_chunks(mode):
+    only = "emulator and (weights or reductions or no_class)"
+    run_suite(mode, ["logits_edges"], only, "reverse", shared_limit=FEW_BYTES)
+
+
+def test_streamed_maps(mode):
+    run_suite(mode, FEW, f"emulator and ({PAIRS})", "reverse", map_bytes=0)
