@@ -74,6 +74,34 @@ def cckd_loss(student, teacher, gamma=0.4, order=2):
     return F.mse_loss(correlations(student), correlations(teacher))
 
 
+def pkt_loss(student, teacher, kernel="cosine", divergence="kl", include_self=True):
+    def log_probabilities(x):
+        x = accumulation(x)
+        if kernel == "cosine":
+            x = F.normalize(x, dim=-1)
+            k = (x @ x.mT + 1) / 2
+        else:
+            apart = 1 - torch.eye(len(x), dtype=x.dtype)  # cdist's own diagonal is not 0
+            k = 1 / (1 + torch.cdist(x, x) * apart)
+        if not include_self:
+            k = k.fill_diagonal_(0)
+        return k.log() - k.sum(1, keepdim=True).log()
+
+    log_q, log_p = log_probabilities(student), log_probabilities(teacher)
+    if divergence == "kl":
+        return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+    terms = (log_q.exp() - log_p.exp()) * (log_q - log_p)
+    return (terms if include_self else terms.fill_diagonal_(0)).sum() / len(student)
+
+
+def sp_loss(student, teacher):
+    def normalised(x):
+        x = accumulation(x)
+        return F.normalize(x @ x.mT, dim=-1)
+
+    return F.mse_loss(normalised(student), normalised(teacher))
+
+
 def angle_loss_and_gradient(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """The angle loss and its gradient vertex by vertex, in N x N memory: the oracle of large N.
 

@@ -29,6 +29,8 @@ TITLES = {
     "rkd_distance_loss": "RKD distance",
     "irg_edge_loss": "IRG edges",
     "cckd_loss": "CCKD",
+    "pkt_loss": "PKT",
+    "sp_loss": "SP",
 }
 
 

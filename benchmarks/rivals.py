@@ -24,6 +24,8 @@ PUBLISHED = {
     "rkd_angle_loss": published.rkd_angle,
     "irg_edge_loss": published.irg_edge,
     "cckd_loss": published.cckd,
+    "pkt_loss": published.pkt,
+    "sp_loss": published.sp,
 }
 
 

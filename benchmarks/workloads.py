@@ -129,6 +129,28 @@ def _relation(stem: str) -> list[Workload]:
     ]
 
 
+# Maps that are made whole, as each row has a normaliser of its own.
+ROW_RELATIONS = {
+    "pkt_loss": "Gram maps + product",
+    "pkt_loss-student_t": "maps + product",
+    "sp_loss": "Gram maps + product",
+}
+
+
+def _row_relation(name: str) -> list[Workload]:
+    def workload(shape, peer, tier="default"):
+        goal = Goal(peer, accurate=True)
+        return Workload(BY_NAME[name], shape, goal=goal, limit=ROW_RELATIONS[name], tier=tier)
+
+    return [
+        workload((64, 128), 3, "quick"),
+        workload((128, 128), 3),
+        workload((128, 512), 3),
+        workload((256, 512), 1.6, "quick"),
+        workload((512, 512), 1.6),
+    ]
+
+
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SMALL_SHAPES = {"rows": ((1, 2), (8, 100), (64, 10)), "pairs": ((1, 2), (8, 100), (64, 128))}
 
@@ -153,5 +175,6 @@ WORKLOADS = [
     *KD,
     *ANGLE,
     *(workload for stem in RELATIONS for workload in _relation(stem)),
+    *(workload for name in ROW_RELATIONS for workload in _row_relation(name)),
     *(workload for case in LOSSES for workload in _small(case)),
 ]

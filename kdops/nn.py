@@ -157,3 +157,39 @@ class CCKDLoss(_Options):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         return F.cckd_loss(student, teacher, **self.options())
+
+
+class PKTLoss(_Options):
+    """`pkt_loss` with its options; called with (student, teacher)."""
+
+    def __init__(
+        self,
+        *,
+        kernel: str = "cosine",
+        divergence: str = "kl",
+        include_self: bool = True,
+        reduction: str = "batchmean",
+        eps: float = 0.0,
+        teacher_grad: bool = False,
+    ):
+        super().__init__(
+            kernel=kernel,
+            divergence=divergence,
+            include_self=include_self,
+            reduction=reduction,
+            eps=eps,
+            teacher_grad=teacher_grad,
+        )
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return F.pkt_loss(student, teacher, **self.options())
+
+
+class SPLoss(_Options):
+    """`sp_loss` with its options; called with (student, teacher)."""
+
+    def __init__(self, *, reduction: str = "mean", norm: int = 2, teacher_grad: bool = False):
+        super().__init__(reduction=reduction, norm=norm, teacher_grad=teacher_grad)
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return F.sp_loss(student, teacher, **self.options())

@@ -197,6 +197,10 @@ _EDGE = Tolerance(2e-6, 2e-5, 1e-5, 2e-5)  # one pair, the largest, carries the 
 _ANGLE = Tolerance(5e-7, 1e-6, 1e-6, 1e-6, hard_double=1e-9)
 _COSINE = Tolerance(1e-6, 2e-6, 1e-6, 2e-6, absolute=True, hard_double=1e-9)
 _CONGRUENCE = Tolerance(5e-7, 5e-6, 2.4e-7, 5e-6, hard_absolute=True)
+# Rows that are nearly opposite have probabilities near 0, of few digits.
+_CONDITIONAL = Tolerance(5e-6, 1e-5, 4e-4, 2e-5, hard_absolute=True)
+_STUDENT_T = Tolerance(5e-6, 1e-5, 1e-5, 2e-5)
+_SIMILARITY = Tolerance(1e-6, 5e-6, 1e-6, 1e-5, hard_absolute=True)
 _CORRELATION = Tolerance(5e-7, 5e-6, 5e-7, 5e-6, absolute=True)
 
 
@@ -218,6 +222,10 @@ LOSSES = [
     _case("cckd_loss", "pairs", _CONGRUENCE),
     _case("cckd_loss", "pairs", _CONGRUENCE, "exact", order=None),
     _case("cckd_loss", "pairs", _CONGRUENCE, "order3", order=3, gamma=1.0),
+    _case("pkt_loss", "pairs", _CONDITIONAL),
+    _case("pkt_loss", "pairs", _CONDITIONAL, "jeffreys", divergence="jeffreys", include_self=False),
+    _case("pkt_loss", "pairs", _STUDENT_T, "student_t", kernel="student_t"),
+    _case("sp_loss", "pairs", _SIMILARITY),
 ]
 MAPS = [
     _case("pairwise_distance", "map", _DISTANCE),

@@ -30,4 +30,7 @@ EAGER = {
     "irg_edge_loss": published.irg_edge,
     "cckd_loss": published.cckd,
     "cckd_loss-order3": published.cckd,
+    "pkt_loss": published.pkt,
+    "pkt_loss-student_t": published.student_t,
+    "sp_loss": published.sp,
 }

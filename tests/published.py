@@ -78,3 +78,37 @@ def cckd(student: Tensor, teacher: Tensor, gamma: float = 0.4, order: int = 2) -
     with torch.no_grad():
         target = correlations(teacher, gamma, order)
     return F.mse_loss(correlations(student, gamma, order), target)
+
+
+def cosine_probabilities(x: Tensor, eps: float) -> Tensor:
+    """(1 + cosine) / 2 over the rows' sums, the diagonal included."""
+    x = x / (x.pow(2).sum(1, keepdim=True).sqrt() + eps)
+    value = (x @ x.t() + 1) / 2
+    return value / value.sum(1, keepdim=True)
+
+
+def pkt(student: Tensor, teacher: Tensor, eps: float = 1e-7) -> Tensor:
+    """sum p log((p + eps) / (q + eps)) / N, where RepDistiller and torchdistill divide by N^2."""
+    with torch.no_grad():
+        p = cosine_probabilities(teacher, eps)
+    q = cosine_probabilities(student, eps)
+    return (p * torch.log((p + eps) / (q + eps))).sum() / len(p)
+
+
+def student_t_probabilities(x: Tensor) -> Tensor:
+    value = 1 / (1 + torch.cdist(x, x))
+    return value / value.sum(1, keepdim=True)
+
+
+def student_t(student: Tensor, teacher: Tensor, kernel: str = "student_t") -> Tensor:
+    """KL of Student-t probabilities by torch.cdist, for one degree of freedom."""
+    with torch.no_grad():
+        p = student_t_probabilities(teacher)
+    return F.kl_div(student_t_probabilities(student).log(), p, reduction="batchmean")
+
+
+def sp(student: Tensor, teacher: Tensor) -> Tensor:
+    """MSE of Gram matrices with rows of length 1: RepDistiller, mdistiller."""
+    with torch.no_grad():
+        target = F.normalize(teacher @ teacher.t(), p=2, dim=1)
+    return F.mse_loss(F.normalize(student @ student.t(), p=2, dim=1), target)

@@ -18,7 +18,9 @@ HALF = (torch.bfloat16, torch.float16)
 
 def representable(case, distribution: str, dtype: torch.dtype) -> bool:
     """Whether inputs and results of this size exist in the type."""
-    if dtype == torch.float16 and distribution in ("tiny", "big"):
+    if distribution not in ("tiny", "big"):
+        return True
+    if dtype == torch.float16 or case.name == "pkt_loss-student_t":  # 1 / (1 + d) has a scale
         return False
     return not (case.name == "pairwise_distance-squared" and distribution == "big")
 
@@ -51,8 +53,8 @@ def conditioned(case, shape) -> float:
 
 def ill_conditioned(case, distribution: str) -> bool:
     """Whether the gradient is lost to the inputs' rounding, or jumps with their last bit."""
-    if case.stem in ("cckd_loss", "rbf_correlation"):
-        return distribution in PARALLEL
+    if case.stem in ("cckd_loss", "rbf_correlation", "sp_loss", "pkt_loss"):
+        return distribution in PARALLEL and case.options.get("kernel") != "student_t"
     # Of near-duplicate rows two pairs may be the longest, up to 1e-7.
     by_maximum = case.name in ("irg_edge_loss", "pairwise_distance-max")
     return by_maximum and distribution == "near-duplicates 1e-5"
@@ -68,7 +70,7 @@ def errors(case, function, distribution: str, dtype: torch.dtype) -> tuple[float
         error = value_error(value, exact[0], absolute, case.tolerance.floor)
         value_worst = max(value_worst, error / conditioned(case, shape))
         if ill_conditioned(case, distribution):
-            assert gradient.isfinite().all()
+            assert gradient.isfinite().all() or function is not case.function
             continue
         error = gradient_error(gradient, exact[1]) / conditioned(case, shape)
         gradient_worst = max(gradient_worst, error)

@@ -13,8 +13,16 @@ from .metrics import value_and_gradient, value_error
 PAIRS = [case for case in PLAIN if case.kind == "pairs"]
 each = pytest.mark.parametrize("case", PAIR_LOSSES, ids=lambda case: case.name)
 plain = pytest.mark.parametrize("case", PAIRS, ids=lambda case: case.stem)
-SCALED = [kdops.rkd_distance_loss, kdops.rkd_angle_loss, kdops.irg_edge_loss, kdops.cckd_loss]
+SCALED = [
+    kdops.rkd_distance_loss,
+    kdops.rkd_angle_loss,
+    kdops.irg_edge_loss,
+    kdops.cckd_loss,
+    kdops.pkt_loss,
+    kdops.sp_loss,
+]
 MEASURES = SCALED[:3]
+MEASURE_NAMES = {function.__name__ for function in MEASURES}
 scaled = pytest.mark.parametrize("function", SCALED, ids=lambda function: function.__name__)
 measures = pytest.mark.parametrize("function", MEASURES, ids=lambda function: function.__name__)
 
@@ -32,10 +40,10 @@ def test_no_pairs(backend, case, rows, reduction):
         case.function, student, teacher, reduction=reduction, **kwargs
     )
     # A correlation has a diagonal: 1 in both maps, as far as a row of length 1 can be had.
-    bound = 1e-12 if case.stem == "cckd_loss" else 0
+    bound = 0 if case.stem in MEASURE_NAMES else 1e-12
     assert (value <= bound).all() and (gradient.abs() <= bound**0.5).all()
     assert gradient.shape == (rows, 5)
-    dimensions = 3 if case.stem == "rkd_angle_loss" else 2
+    dimensions = {"rkd_angle_loss": 3, "pkt_loss": 1}.get(case.stem, 2)
     assert value.shape == ((rows,) * dimensions if reduction == "none" else ())
 
 
@@ -233,9 +241,10 @@ def test_reductions_agree(backend, case):
         for reduction in ("none", "sum", "mean")
     )
     torch.testing.assert_close(total[0], none[0].sum(), rtol=2e-6, atol=0)
-    torch.testing.assert_close(mean[0], none[0].mean(), rtol=2e-6, atol=0)
+    terms = len(student) ** 2 if case.stem == "pkt_loss" else none[0].numel()  # one value a row
+    torch.testing.assert_close(mean[0] * terms, total[0], rtol=2e-6, atol=0)
     torch.testing.assert_close(total[1], none[1], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(mean[1] * none[0].numel(), none[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mean[1] * terms, none[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", ONE_TO_MANY, ids=lambda case: case.name)

@@ -20,6 +20,8 @@ MODULES = {
     "rkd_angle_loss": nn.RKDAngleLoss,
     "irg_edge_loss": nn.IRGLoss,
     "cckd_loss": nn.CCKDLoss,
+    "pkt_loss": nn.PKTLoss,
+    "sp_loss": nn.SPLoss,
 }
 OPTIONS = {
     "kd_loss": {"temperature": 2.0, "kd_weight": 0.5, "reduction": "sum", "scale_t2": False},
@@ -28,6 +30,8 @@ OPTIONS = {
     "rkd_angle_loss": {"eps": 1e-12, "reduction": "none"},
     "irg_edge_loss": {"reduction": "sum"},
     "cckd_loss": {"gamma": 1.0, "order": None, "normalize": False, "reduction": "sum"},
+    "pkt_loss": {"kernel": "student_t", "divergence": "jeffreys", "include_self": False},
+    "sp_loss": {"reduction": "sum", "norm": 1},
 }
 each = pytest.mark.parametrize("case", PLAIN, ids=lambda case: case.stem)
 

@@ -42,6 +42,10 @@ def samples(rows=6, dtype=torch.float32, transposed=False):
             yield "_rkd_angle_loss", ([s, t], 1e-12, False, grad, teacher)
             yield "_irg_edge_loss", ([s, t], True, grad, teacher)
             yield "_cckd_loss", ([s, t], 0.4, [0.4, 0.4, 0.1], True, True, grad, teacher)
+        for power in (0, 1, 2):
+            for student_t in (False, True):
+                yield "_pkt_loss", ([s, t], student_t, not student_t, student_t, power, grad)
+            yield "_sp_loss", ([s, t], power, grad)
     for normalize in (0, 1, 2):
         yield "_pairwise_distance", (s, normalize == 2, normalize, 0.0)
         yield "_pairwise_distance_backward", (square, s, normalize == 2, normalize, 0.0)

@@ -20,6 +20,9 @@ PUBLISHED = {
     "rkd_angle": (kdops.rkd_angle_loss, {"eps": 1e-12}),
     "irg_edge": (kdops.irg_edge_loss, {}),
     "cckd": (kdops.cckd_loss, {}),
+    "pkt": (kdops.pkt_loss, {"eps": 1e-7}),
+    "student_t": (kdops.pkt_loss, {"kernel": "student_t"}),
+    "sp": (kdops.sp_loss, {}),
 }
 
 

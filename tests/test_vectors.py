@@ -8,6 +8,9 @@ import kdops
 S = [[1.0, 0.0], [0.0, 2.0], [3.0, 1.0], [-1.0, 1.0]]
 T = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 2.0], [1.0, 1.0, 1.0]]
 DUPLICATE = [[1.0, 0.0], [1.0, 0.0], [3.0, 1.0], [-1.0, 1.0]]
+X = [[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 2.0], [-1.0, 0.5, 1.0]]
+Y = [[2.0, 1.0], [0.0, 1.0], [1.0, -1.0], [0.5, 3.0]]
+JEFFREYS = {"divergence": "jeffreys"}
 LOGITS, TEACHER, LABELS = (
     [[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]],
     [[3.0, 1.0, 0.0], [0.0, 2.0, -2.0]],
@@ -71,8 +74,52 @@ VALUES = {
     "CCKD of order 2": (kdops.cckd_loss, S, T, {}, 0.0730543660789),
     "CCKD of order 3": (kdops.cckd_loss, S, T, {"order": 3}, 0.080598752704),
     "CCKD, exact": (kdops.cckd_loss, S, T, {"order": None}, 0.0815236433395),
+    "PKT": (kdops.pkt_loss, X, Y, {}, 0.265010425148),
+    "PKT, the published code": (
+        kdops.pkt_loss,
+        X,
+        Y,
+        {"eps": 1e-7, "reduction": "mean"},
+        0.0662525475575,
+    ),
+    "PKT, the Zoo's": (kdops.pkt_loss, S, T, {"eps": 1e-6, "reduction": "mean"}, 0.0437569250252),
+    "PKT over j != i": (kdops.pkt_loss, X, Y, {"include_self": False}, 0.387555167524),
+    "HKD, cosine": (
+        kdops.pkt_loss,
+        X,
+        Y,
+        {"eps": 1e-6, "reduction": "mean", **JEFFREYS},
+        0.137234040095,
+    ),
+    "HKD, Student-t": (
+        kdops.pkt_loss,
+        X,
+        Y,
+        {"kernel": "student_t", "eps": 1e-6, "reduction": "mean", **JEFFREYS},
+        0.0116404526142,
+    ),
+    "HKD, cosine, over j != i": (
+        kdops.pkt_loss,
+        X,
+        Y,
+        {"include_self": False, **JEFFREYS},
+        0.810502994637,
+    ),
+    "SP": (kdops.sp_loss, S, T, {}, 0.271866465809),
+    "SP, L1 rows": (kdops.sp_loss, S, T, {"norm": 1}, 0.110531067819),
 }
 GRADIENTS = {
+    "SP": (
+        kdops.sp_loss,
+        S,
+        T,
+        [
+            [-0.0084770876, -0.0352819581],
+            [0.0456749625, -0.0032298151],
+            [0.0168661899, -0.0123405997],
+            [-0.0785993098, -0.1019205621],
+        ],
+    ),
     "KL at T=4": (
         kdops.kd_loss,
         LOGITS,

@@ -216,7 +216,7 @@ template <class Source, class T, class V = typename Source::V>
   source.sweep([&](int64_t i, V s, V t, auto) KDOPS_BODY {
     const V exp_s = exp((s - max_s) * inverse_t), exp_t = exp((t - max_t) * inverse_t);
     const V u = ((s - max_s) - (t - max_t)) * inverse_t - log_ratio;
-    const V term = kl_term(exp_t / zt, exp_s / zs, u, expm1(u).phi);
+    const V term = kl_term(exp_t / zt, exp_s / zs, u, expm1_and_phi(u).phi);
     kl += max(t, s) == -kInfinity<T> ? V{} : term;
     store(e + i, far == V{} ? load<T, sizeof(V)>(e + i) : exp_t);
     store(h + i, far == V{} ? load<T, sizeof(V)>(h + i) : (exp_s - exp_t) * T(kLog2E));

@@ -127,7 +127,7 @@ struct Expm1 {
 };
 
 template <class V>
-KDOPS_INLINE Expm1<V> expm1(V x) {
+KDOPS_INLINE Expm1<V> expm1_and_phi(V x) {
   constexpr auto ln2 = element_t<V>(kLn2);
   const Exp2m1<V> y = exp2m1(x * element_t<V>(kLog2E));
   return {y.value * ln2, y.above * ln2};

@@ -99,7 +99,8 @@ Features<T> unit_rows(const Tensor& tensor) {
     scaled_copy(input + i * f.d, f.d, scale, row);
     const T length = std::sqrt(dot(row, row, f.d));
     const T inverse = length > 0 ? T(1) / length : T(0);
-    for (int64_t k = 0; k < f.d; ++k) row[k] *= inverse;
+    // Divided: of one column the quotient is exactly 1.
+    for (int64_t k = 0; k < f.d; ++k) row[k] = length == 0 ? T(0) : row[k] / length;
     f.inverses->data()[i] = scale * inverse;
   }
   f.x = f.copy->data();

@@ -94,7 +94,7 @@ inline RowSoft combine(Chunk* chunks, int64_t n, double temperature) {
     c.p /= 1 + rest_p, c.q /= 1 + rest_q;
     const double minus_log_p = top_p - c.log_p + log_sum_p;
     const double u = near ? c.log_ratio - log_ratio : c.log_q - top_q - log_sum_q + minus_log_p;
-    const auto exp_u = expm1(broadcast<double, 16>(u));
+    const auto exp_u = expm1_and_phi(broadcast<double, 16>(u));
     c.q_less_p = std::abs(u) < 1 ? c.p * exp_u.value[0] : c.q - c.p;
     row.kl += kl_term(c.p, c.q, u, double(exp_u.phi[0]));
     if (c.p == 0) continue;

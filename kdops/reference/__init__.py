@@ -9,6 +9,7 @@ from .maps import (
     rbf_correlation,
     triplet_angle,
 )
+from .probabilities import pkt_loss, sp_loss
 from .relations import cckd_loss, irg_edge_loss, rkd_angle_loss, rkd_distance_loss
 from .rows import kd_loss, soft_cross_entropy
 
@@ -17,9 +18,11 @@ __all__ = [
     "irg_edge_loss",
     "kd_loss",
     "pairwise_distance",
+    "pkt_loss",
     "rbf_correlation",
     "rkd_angle_loss",
     "rkd_distance_loss",
     "soft_cross_entropy",
+    "sp_loss",
     "triplet_angle",
 ]

@@ -17,6 +17,14 @@ def phi(u: Tensor) -> Tensor:
     return u * u / 2 * tail
 
 
+def kl_terms(p: Tensor, q: Tensor, u: Tensor, absent: Tensor) -> Tensor:
+    """q - p - p u >= 0, u = log q - log p: they sum to KL(p || q); q where p is absent."""
+    small = u.abs() < 0.25
+    # q and not p exp(u) beyond: p may underflow where exp(u) overflows.
+    value = torch.where(small, p * phi(torch.where(small, u, 0.0)), q - p - p * u)
+    return torch.where(absent, q, value)
+
+
 def log_softmax(logits: Tensor, temperature: float) -> Tensor:
     return F.log_softmax(logits / temperature, -1)
 
@@ -41,11 +49,7 @@ def kl_row(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     p, q = log_p.exp(), log_q.exp()
     u, near = near_log_ratio(student, teacher, temperature, p)
     u = torch.where(near, u, log_q - torch.where(absent, 0.0, log_p))
-    u = torch.where(absent, 0.0, u)
-    small = u.abs() < 0.25
-    # q and not p exp(u) beyond: p may underflow where exp(u) overflows.
-    value = torch.where(small, p * phi(torch.where(small, u, 0.0)), q - p - p * u)
-    return torch.where(absent, q, value).sum(-1)
+    return kl_terms(p, q, torch.where(absent, 0.0, u), absent).sum(-1)
 
 
 def counted_rows(target: Tensor | None, ignore_index: int) -> Tensor | None:

@@ -1,0 +1,95 @@
+// PKT's loss: c sum_i D(p_i, q_i), q_ij = k_ij / sum_m k_im of a similarity k of the student's
+// rows, p of the teacher's, D the KL or Jeffreys divergence.
+#include "cpu/log.h"
+#include "cpu/row_relation.h"
+
+namespace kdops {
+
+template <class T, class Similarity>
+struct SumMeasure {
+  Similarity self_similarity, other_similarity;
+  template <class V>
+  KDOPS_INLINE V self(V s) const {
+    return self_similarity(s);
+  }
+  template <class V>
+  KDOPS_INLINE V other(V s) const {
+    return other_similarity(s);
+  }
+};
+template <class T>
+using CosineSum = SumMeasure<T, CosineSimilarity<T>>;
+template <class T>
+using StudentTSum = SumMeasure<T, StudentT<T>>;
+KDOPS_ROW_MEASURE(CosineSum)
+KDOPS_ROW_MEASURE(StudentTSum)
+
+template <class T>
+using CosineKl = ConditionalRow<T, CosineSimilarity<T>, false>;
+template <class T>
+using CosineJeffreys = ConditionalRow<T, CosineSimilarity<T>, true>;
+template <class T>
+using StudentTKl = ConditionalRow<T, StudentT<T>, false>;
+template <class T>
+using StudentTJeffreys = ConditionalRow<T, StudentT<T>, true>;
+KDOPS_ROW_KERNELS(CosineKl)
+KDOPS_ROW_KERNELS(CosineJeffreys)
+KDOPS_ROW_KERNELS(StudentTKl)
+KDOPS_ROW_KERNELS(StudentTJeffreys)
+
+template <template <class> class Similarity, bool kJeffreys>
+struct PktLoss {
+  static constexpr bool kCosine = std::is_same_v<Similarity<float>, CosineSimilarity<float>>;
+  static constexpr MapKind kind = kCosine ? MapKind::kInnerProduct : MapKind::kSquaredDistance;
+  static constexpr Gradient form = Gradient::kLaplacian;
+
+  bool self_pairs;
+  int64_t power;
+
+  template <class S>
+  auto features_of(const Tensor& x) const {
+    if constexpr (kCosine)
+      return unit_rows<S>(x);
+    else
+      return features<S>(x);
+  }
+  template <class T>
+  T no_pair() const {
+    return Similarity<T>::kNoPair;
+  }
+  template <class T>
+  static Similarity<T> similarity(const Features<T>& f) {
+    if constexpr (kCosine)
+      return {};
+    else
+      return {T(1) / f.scale};
+  }
+  template <class T>
+  SumMeasure<T, Similarity<T>> measure(const Features<T>& self, const Features<T>& other) const {
+    return {similarity(self), similarity(other)};
+  }
+  template <class T>
+  ConditionalRow<T, Similarity<T>, kJeffreys> row(const Features<T>& self, const Features<T>& other,
+                                                  const RowSums& sums) const {
+    const bool empty = !(sums.self > 0 && sums.other > 0);
+    return {similarity(self), similarity(other), T(sums.self > 0 ? 1 / sums.self : 0),
+            T(sums.other > 0 ? 1 / sums.other : 0),
+            T(empty ? 0 : std::log1p((sums.other - sums.self) / sums.self))};
+  }
+};
+
+std::vector<Tensor> pkt_loss_cpu(std::vector<Tensor> features, bool student_t, bool jeffreys,
+                                 bool self_pairs, int64_t power, bool student_grad) {
+  const auto run = [&](auto loss) {
+    return row_relation("pkt_loss", features, loss, student_grad);
+  };
+  if (student_t)
+    return jeffreys ? run(PktLoss<StudentT, true>{self_pairs, power})
+                    : run(PktLoss<StudentT, false>{self_pairs, power});
+  return jeffreys ? run(PktLoss<CosineSimilarity, true>{self_pairs, power})
+                  : run(PktLoss<CosineSimilarity, false>{self_pairs, power});
+}
+
+STABLE_TORCH_LIBRARY_IMPL(kdops, CPU, m) { m.impl("_pkt_loss", TORCH_BOX(&pkt_loss_cpu)); }
+
+}  // namespace kdops

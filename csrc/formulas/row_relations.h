@@ -1,0 +1,104 @@
+// A row of two maps of one batch, each over its own normaliser: what a pair adds to the discrepancy
+// of the two rows, and how it pulls at the student's map.
+//
+// Let q be the student's row over r, its sum (PKT) or its length (SP), and f_j the discrepancy of
+// entry j from the teacher's. Then r dL/dk_j = f'_j - sum_m f'_m q_m, the sum times q_j where r is
+// a length. A term gives f, f' up to a constant, and its part in the sum. V is a scalar or a vector
+// of T; select, sqrt, max, log_ratio and expm1_and_phi come from the header that defines V.
+#pragma once
+
+#include <limits>
+
+#include "formulas/kl.h"
+
+namespace kdops {
+
+template <class V>
+struct RowTerm {
+  V value, pull, moment;
+};
+
+// Of unit rows with inner product g. The slope is that of the Laplacian's weight.
+template <class T>
+struct CosineSimilarity {
+  static constexpr T kNoPair = -1;
+
+  template <class V>
+  KDOPS_HD V operator()(V g) const {
+    return max(V{}, (g + T(1)) * T(0.5));
+  }
+  template <class V>
+  KDOPS_HD V slope(V) const {
+    return V{} - T(0.5);
+  }
+};
+
+// Of rows at squared distance s, whose lengths are scaled: 1 / (1 + |x_i - x_j|).
+template <class T>
+struct StudentT {
+  T inverse_scale;
+  static constexpr T kNoPair = std::numeric_limits<T>::infinity();
+
+  template <class V>
+  KDOPS_HD V operator()(V s) const {
+    return T(1) / (sqrt(max(V{}, s)) * inverse_scale + T(1));
+  }
+  template <class V>
+  KDOPS_HD V slope(V s) const {
+    const auto apart = s > V{};
+    const V k = (*this)(s), d = sqrt(select(apart, s, V{} + T(1)));
+    return select(apart, k * k * -inverse_scale / d, V{});
+  }
+};
+
+// PKT and HKD: k over its sum is a conditional probability; p is the teacher's, q the student's. An
+// entry of 0 in one map alone has an infinite term where it is the student's, or in Jeffreys.
+template <class T, class Similarity, bool kJeffreys>
+struct ConditionalRow {
+  Similarity similarity, similarity_other;
+  T inverse, inverse_other;
+  T shift;  // log(r' / r)
+
+  template <class V>
+  KDOPS_HD RowTerm<V> operator()(V s, V s_other) const {
+    const V one = V{} + T(1), infinity = V{} + std::numeric_limits<T>::infinity();
+    const V k = similarity(s), k_other = similarity_other(s_other);
+    const V p = k_other * inverse_other, q = k * inverse;
+    const auto none = k <= V{}, none_other = k_other <= V{};
+    const auto either = none | none_other;
+    const V per_other = one / select(either, one, k_other);
+    const V log_k = log_ratio(select(either, one, k * per_other), (k - k_other) * per_other);
+    const V u = select(either, V{}, log_k + shift);
+    const auto e = expm1_and_phi(u);
+    const V turned = e.value / (e.value + T(1));  // 1 - p / q
+    if constexpr (kJeffreys) {
+      const V one_sided = select(none_other, select(none, V{}, infinity), infinity);
+      return {select(either, one_sided, p * e.value * u), turned + u, q * u};
+    }
+    const V present = select(none, infinity, kl_term(p, q, u, V(e.phi)));
+    return {select(none_other, q, present), select(none_other, one, turned), V{}};
+  }
+  // dL/ds, up to the loss's factor.
+  template <class V>
+  KDOPS_HD V weight(V s, V pull, V sum) const {
+    return select(similarity(s) <= V{}, V{}, similarity.slope(s) * (pull - sum) * inverse);
+  }
+};
+
+// SP: inner products over the length of their row.
+template <class T>
+struct SimilarityRow {
+  T inverse, inverse_other;
+
+  template <class V>
+  KDOPS_HD RowTerm<V> operator()(V g, V g_other) const {
+    const V own = rounded(g * inverse), u = own - rounded(g_other * inverse_other);
+    return {u * u, u + u, (u + u) * own};
+  }
+  template <class V>
+  KDOPS_HD V weight(V g, V pull, V sum) const {
+    return (pull - sum * (g * inverse)) * inverse;
+  }
+};
+
+}  // namespace kdops

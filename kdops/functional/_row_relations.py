@@ -1,0 +1,32 @@
+"""What the losses between maps with normalised rows share; their kernels run on CPUs alone."""
+
+from torch import Tensor
+
+from .. import _checks
+from ._dispatch import RelationLoss
+from ._relations import relation_outputs
+from ._rows import same_dtype
+
+REDUCTIONS = {"sum": 0, "batchmean": 1, "mean": 2, "none": None}  # the power of N in the divisor
+
+
+def row_relation_fake(features, *scalars):
+    return relation_outputs(features, scalars[-1], False)
+
+
+def row_relation(
+    loss: RelationLoss,
+    student: Tensor,
+    teacher: Tensor,
+    scalars: tuple,
+    reduction: str,
+    teacher_grad: bool,
+    served: bool,
+) -> Tensor:
+    """Check, bring to one type, evaluate; the reference serves what the kernel does not."""
+    _checks.relation(loss.name, (student,), teacher)
+    _checks.one_of(loss.name, "reduction", reduction, REDUCTIONS)
+    if teacher.requires_grad and not teacher_grad:
+        teacher = teacher.detach()
+    served = served and reduction != "none" and not teacher.requires_grad and not teacher.is_cuda
+    return loss(same_dtype(student, teacher), (*scalars, reduction), served=served)

@@ -1,0 +1,64 @@
+"""SP's loss: squares between two maps of inner products with normalised rows."""
+
+from torch import Tensor
+
+from .. import _checks, reference
+from .._native import define
+from ._dispatch import RelationLoss
+from ._row_relations import REDUCTIONS, row_relation, row_relation_fake
+
+_op = define(
+    "_sp_loss(Tensor[] features, int power, bool student_grad) -> Tensor[]", row_relation_fake
+)
+
+
+def _native(tensors, scalars, student_grad, _):
+    return _op(list(tensors), REDUCTIONS[scalars[-1]], student_grad)
+
+
+def _formula(tensors, scalars):
+    norm, reduction = scalars
+    return reference.sp_loss(*tensors, norm=norm, reduction=reduction)
+
+
+_loss = RelationLoss("sp_loss", _native, _formula)
+
+
+def sp_loss(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    reduction: str = "mean",
+    norm: int = 2,
+    teacher_grad: bool = False,
+) -> Tensor:
+    """Similarity-preserving distillation: squared difference of row-normalised Gram matrices.
+
+        1/N^2 sum_ij (G_ij / |G_i| - G'_ij / |G'_i|)^2,   G_ij = <student_i, student_j>
+
+    G' is the teacher's. The rows are normalised after the product, not before it.
+
+    Args:
+        student: (N, D) features; float32, float64, bfloat16 or float16.
+        teacher: (N, D') features; D' may differ from D, another float type is promoted.
+        reduction: 'mean' divides by N^2, 'batchmean' by N; 'sum'; 'none' gives the (N, N) map,
+            through the reference.
+        norm: of a row of G: 2, or 1 as torchdistill has it, through the reference.
+        teacher_grad: whether the teacher gets its gradient too, through the reference.
+    Returns:
+        A scalar, (N, N) for 'none'; float32, float64 for float64 inputs. No row: 0. Scales of the
+        batch from 1e-30 to 1e30 change nothing.
+    Raises:
+        TypeError: for a wrong type or dtype. ValueError: for a wrong shape or choice.
+        RuntimeError: for tensors on two devices.
+    Gradient:
+        To student, and to teacher with teacher_grad. A zero row of G stays 0 and gets none. Second
+        derivatives go through the reference. Bitwise repeatable on any number of threads.
+    Memory: two N x N maps.
+    Source: Tung, Mori, 2019, "Similarity-Preserving Knowledge Distillation", section 3.1.
+
+    >>> student = torch.randn(128, 64, requires_grad=True)
+    >>> sp_loss(student, torch.randn(128, 512)).backward()
+    """
+    _checks.one_of("sp_loss", "norm", norm, (1, 2))
+    return row_relation(_loss, student, teacher, (norm,), reduction, teacher_grad, norm == 2)

@@ -1,0 +1,101 @@
+"""What is particular to maps whose rows have normalisers of their own: PKT, HKD and SP."""
+
+import math
+
+import pytest
+import torch
+
+import kdops
+
+from .cases import generator
+from .metrics import value_and_gradient
+
+KERNELS = ("cosine", "student_t")
+DIVERGENCES = ("kl", "jeffreys")
+kernels = pytest.mark.parametrize("kernel", KERNELS)
+divergences = pytest.mark.parametrize("divergence", DIVERGENCES)
+
+
+def features(rows=9, columns=5, dtype=torch.float32):
+    return torch.randn((2, rows, columns), generator=generator(), dtype=dtype).unbind()
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "error", "text"),
+    [
+        (kdops.pkt_loss, {"kernel": "rbf"}, ValueError, "kernel must be"),
+        (kdops.pkt_loss, {"divergence": "js"}, ValueError, "divergence must be"),
+        (kdops.pkt_loss, {"eps": -1e-7}, ValueError, "eps must be"),
+        (kdops.pkt_loss, {"eps": "0"}, TypeError, "eps must be"),
+        (kdops.sp_loss, {"norm": 3}, ValueError, "norm must be"),
+    ],
+    ids=str,
+)
+def test_options(backend, function, options, error, text):
+    with pytest.raises(error, match=f"^{function.__name__}: {text}"):
+        function(*features(), **options)
+
+
+@kernels
+@divergences
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_maps_have_no_loss(backend, kernel, divergence, include_self, dtype):
+    x, _ = features(40, 33, dtype)
+    options = {"kernel": kernel, "divergence": divergence, "include_self": include_self}
+    value, gradient = value_and_gradient(kdops.pkt_loss, x, x, **options)
+    assert value == 0 and (gradient == 0).all()
+    value, gradient = value_and_gradient(kdops.sp_loss, x, x)
+    assert value == 0 and (gradient == 0).all()
+
+
+@kernels
+@divergences
+def test_never_negative(backend, kernel, divergence):
+    x, noise = features(40, 33)
+    for spread in (1e-6, 1e-4, 1e-2):
+        options = {"kernel": kernel, "divergence": divergence}
+        assert kdops.pkt_loss(x + spread * noise, x, **options) >= 0
+
+
+@kernels
+@divergences
+@pytest.mark.parametrize("same", [(0, 1), (0, 8)], ids=str)
+def test_duplicate_and_zero_rows(backend, kernel, divergence, same):
+    """The published code has a NaN gradient for a zero row, and for a distance of 0."""
+    student, teacher = features()
+    student[same[1]] = student[same[0]]
+    student[3] = 0
+    options = {"kernel": kernel, "divergence": divergence}
+    value, gradient = value_and_gradient(kdops.pkt_loss, student, teacher, **options)
+    exact = value_and_gradient(kdops.pkt_loss, student.double(), teacher.double(), **options)
+    assert value.item() == pytest.approx(exact[0].item(), rel=1e-5)
+    torch.testing.assert_close(gradient, exact[1].float(), rtol=1e-4, atol=1e-6)
+    assert kernel == "student_t" or (gradient[3] == 0).all()
+    value, gradient = value_and_gradient(kdops.sp_loss, student, teacher)
+    assert value.isfinite() and gradient.isfinite().all()
+
+
+@divergences
+@pytest.mark.parametrize("columns", [1, 4])
+def test_opposite_rows(backend, columns, divergence):
+    """No probability in the student where the teacher has one: infinite, with no NaN beside it."""
+    student = torch.ones(3, columns)
+    student[1] = -1
+    for teacher, expected in ((student, 0.0), (student.abs(), math.inf)):
+        value, gradient = value_and_gradient(
+            kdops.pkt_loss, student, teacher, divergence=divergence
+        )
+        assert value == expected and gradient.isfinite().all()
+    value = kdops.pkt_loss(student.abs(), student, divergence=divergence)
+    assert value.isfinite() == (divergence == "kl")
+
+
+@kernels
+def test_a_row_alone_has_no_neighbour(backend, kernel):
+    """Two rows without themselves: each has the other with probability 1."""
+    student, teacher = features(rows=2)
+    value, gradient = value_and_gradient(
+        kdops.pkt_loss, student, teacher, kernel=kernel, include_self=False
+    )
+    assert abs(value) < 1e-12 and (gradient.abs() < 1e-6).all()
