@@ -29,7 +29,7 @@ def features(rows=9, columns=5, dtype=torch.float32):
         (kdops.pkt_loss, {"eps": "0"}, TypeError, "eps must be"),
         (kdops.sp_loss, {"norm": 3}, ValueError, "norm must be"),
     ],
-    ids=str,
+    ids=lambda x: getattr(x, "__name__", str(x)),  # the same in every process
 )
 def test_options(backend, function, options, error, text):
     with pytest.raises(error, match=f"^{function.__name__}: {text}"):
