@@ -62,6 +62,26 @@ def features(function: str, name: str, x: Tensor) -> None:
         raise ValueError(f"{function}: {name} must have at least one feature, got 0")
 
 
+def feature_maps(function: str, name: str, x: Tensor) -> None:
+    """An (N, C, H, W) tensor, none but N empty."""
+    tensor(function, name, x)
+    if x.dim() != 4 or 0 in x.shape[1:]:
+        raise ValueError(
+            f"{function}: {name} must be (N, C, H, W) feature maps with C, H, W >= 1, "
+            f"got shape {tuple(x.shape)}"
+        )
+
+
+def pair(function: str, name: str, x) -> None:
+    """Two tensors, of two layers."""
+    if isinstance(x, Tensor) or not isinstance(x, Sequence) or len(x) != 2:
+        count = f" of {len(x)}" if isinstance(x, Sequence) else ""
+        raise TypeError(
+            f"{function}: {name} must be a pair of tensors, of two layers, "
+            f"got {type(x).__name__}{count}"
+        )
+
+
 def relation(function: str, students: Sequence[Tensor], teacher: Tensor) -> None:
     """Features of one batch: as many rows in each, any number of columns."""
     if len(students) == 0:

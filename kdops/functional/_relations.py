@@ -28,6 +28,7 @@ def relation(
     scalars: tuple,
     reduction: str,
     teacher_grad: bool,
+    served: bool = True,
 ) -> Tensor:
     """Check, bring to one type, evaluate; an unreduced map is the reference's."""
     students = (student,) if isinstance(student, Tensor) else tuple(student)
@@ -36,5 +37,7 @@ def relation(
     if teacher.requires_grad and not teacher_grad:
         teacher = teacher.detach()
     tensors = same_dtype(*students, teacher)
-    served = reduction != "none" and not (teacher.is_cuda and len(tensors) > CUDA_BATCHES)
+    served = (
+        served and reduction != "none" and not (teacher.is_cuda and len(tensors) > CUDA_BATCHES)
+    )
     return loss(tensors, (*scalars, reduction), served=served)

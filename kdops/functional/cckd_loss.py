@@ -2,11 +2,13 @@
 
 from torch import Tensor
 
-from .. import reference
+from .. import _checks, reference
 from .._native import define
 from . import _correlation
 from ._dispatch import RelationLoss
 from ._relations import relation, relation_outputs
+
+KERNELS = ("rbf", "bilinear", "mmd")
 
 
 def _fake(features, gamma, coefficients, normalize, mean, student_grad, teacher_grad):
@@ -21,16 +23,17 @@ _op = define(
 
 
 def _native(tensors, scalars, student_grad, teacher_grad):
-    gamma, order, normalize, reduction = scalars
-    coefficients = _correlation.coefficients(gamma, order)
+    kernel, gamma, order, normalize, reduction = scalars
+    bilinear = kernel == "bilinear"
+    coefficients = [0.0, 1.0] if bilinear else _correlation.coefficients(gamma, order)
     mean = reduction == "mean"
     return _op(list(tensors), gamma, coefficients, normalize, mean, student_grad, teacher_grad)
 
 
 def _formula(tensors, scalars):
-    gamma, order, normalize, reduction = scalars
+    kernel, gamma, order, normalize, reduction = scalars
     return reference.cckd_loss(
-        *tensors, gamma=gamma, order=order, normalize=normalize, reduction=reduction
+        *tensors, kernel=kernel, gamma=gamma, order=order, normalize=normalize, reduction=reduction
     )
 
 
@@ -41,20 +44,23 @@ def cckd_loss(
     student: Tensor,
     teacher: Tensor,
     *,
+    kernel: str = "rbf",
     gamma: float = 0.4,
     order: int | None = 2,
     normalize: bool = True,
     reduction: str = "mean",
     teacher_grad: bool = False,
 ) -> Tensor:
-    """Squared difference of two RBF correlation maps.
+    """Squared difference of two correlation maps.
 
-        1/N^2 sum_ij (K_ij - K'_ij)^2,   K = rbf_correlation(student), K' of the teacher
+        1/N^2 sum_ij (K_ij - K'_ij)^2,   K of student, K' of the teacher
 
     Args:
         student: (N, D) features; float32, float64, bfloat16 or float16.
         teacher: (N, D') features; D' may differ from D, another float type is promoted.
-        gamma: width of the kernel, in [0, 40].
+        kernel: 'rbf' is `rbf_correlation`; 'bilinear' the inner product x_i . x_j; 'mmd' the
+            distance of the rows' means |mean(x_i) - mean(x_j)|, through the reference.
+        gamma: width of the kernel, in [0, 40]; of 'rbf' alone, as is order.
         order: of the Taylor expansion, 0..8; None takes the exact exponential.
         normalize: whether rows are brought to length 1 first, as the expansion supposes.
         reduction: 'mean' divides by N^2; 'sum'; 'none' gives the (N, N) map, through the reference.
@@ -75,5 +81,8 @@ def cckd_loss(
     >>> cckd_loss(student, torch.randn(128, 512)).backward()
     """
     _correlation.check("cckd_loss", gamma, order)
-    scalars = (gamma, order, normalize)
-    return relation(_loss, (student,), teacher, scalars, reduction, teacher_grad)
+    _checks.one_of("cckd_loss", "kernel", kernel, KERNELS)
+    scalars = (kernel, gamma, order, normalize)
+    return relation(
+        _loss, (student,), teacher, scalars, reduction, teacher_grad, served=kernel != "mmd"
+    )

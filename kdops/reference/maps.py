@@ -78,6 +78,16 @@ def taylor_coefficients(gamma: float, order: int) -> list[float]:
     return [math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p) for p in range(order + 1)]
 
 
+def correlation(x: Tensor, kernel: str, normalize: bool) -> Tensor:
+    """Inner products, or distances of the rows' means."""
+    if normalize:
+        x = unit_rows(x)
+    if kernel == "bilinear":
+        return (x[:, None] * x[None]).sum(-1)
+    mean = x.mean(1)
+    return (mean[:, None] - mean[None]).abs()
+
+
 def rbf_correlation(
     x: Tensor, *, gamma: float = 0.4, order: int | None = 2, normalize: bool = True
 ) -> Tensor:

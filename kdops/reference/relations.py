@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .maps import (
+    correlation,
     max_normalised_squared_distances,
     mean_normalised_distances,
     rbf_correlation,
     triplet_angle,
 )
-from .numbers import accumulation
+from .numbers import accumulation, over, power_of_two
 
 Students = Tensor | Sequence[Tensor]
 
@@ -59,16 +61,47 @@ def irg_edge_loss(student: Students, teacher: Tensor, *, reduction: str = "mean"
     return relation(student, teacher, max_normalised_squared_distances, square, reduction)
 
 
+def vertex_change(first: Tensor, second: Tensor) -> Tensor:
+    """|a_i - b_i|^2 over its maximum."""
+    first, second = accumulation(first), accumulation(second)
+    scale = power_of_two(torch.cat([first, second]))
+    change = ((first - second) * scale).square().sum(1)
+    return over(change, change.amax()) if change.numel() else change
+
+
+def edge_change(first: Tensor, second: Tensor, reduction: str) -> Tensor:
+    """Squared difference of the normalised edges of two layers."""
+    edges = (max_normalised_squared_distances(accumulation(x)) for x in (first, second))
+    total = square(*edges).sum()
+    return total / max(1, len(first) ** 2) if reduction == "mean" else total
+
+
+def irg_transform_loss(
+    student: tuple[Tensor, Tensor],
+    teacher: tuple[Tensor, Tensor],
+    *,
+    part: str = "vertex",
+    reduction: str = "mean",
+) -> Tensor:
+    if part == "edge":
+        return square(edge_change(*student, reduction), edge_change(*teacher, reduction))
+    total = square(vertex_change(*student), vertex_change(*teacher)).sum()
+    return total / max(1, len(student[0])) if reduction == "mean" else total
+
+
 def cckd_loss(
     student: Tensor,
     teacher: Tensor,
     *,
+    kernel: str = "rbf",
     gamma: float = 0.4,
     order: int | None = 2,
     normalize: bool = True,
     reduction: str = "mean",
 ) -> Tensor:
     def make_map(x: Tensor) -> Tensor:
-        return rbf_correlation(x, gamma=gamma, order=order, normalize=normalize)
+        if kernel == "rbf":
+            return rbf_correlation(x, gamma=gamma, order=order, normalize=normalize)
+        return correlation(x, kernel, normalize)
 
     return relation(student, teacher, make_map, square, reduction)

@@ -1,29 +1,13 @@
 """Each loss as a module without parameters or buffers: plain attributes, see kdops.functional."""
 
-import torch
 from torch import Tensor
 
-from . import functional as F
-from .functional._relations import Students
+from .. import functional as F
+from ..functional._relations import Students
+from .options import Options
 
 
-class _Options(torch.nn.Module):
-    """Keyword arguments of a function, kept as plain attributes."""
-
-    def __init__(self, **options):
-        super().__init__()
-        self._names = tuple(options)
-        for name, value in options.items():
-            setattr(self, name, value)
-
-    def options(self) -> dict:
-        return {name: getattr(self, name) for name in self._names}
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in self.options().items())
-
-
-class KDLoss(_Options):
+class KDLoss(Options):
     """`kd_loss` with its options; called with (student, teacher, target=None)."""
 
     def __init__(
@@ -51,7 +35,7 @@ class KDLoss(_Options):
         return F.kd_loss(student, teacher, target, **self.options())
 
 
-class SoftCrossEntropyLoss(_Options):
+class SoftCrossEntropyLoss(Options):
     """`soft_cross_entropy` with its options; called with (student, teacher)."""
 
     def __init__(
@@ -73,7 +57,7 @@ class SoftCrossEntropyLoss(_Options):
         return F.soft_cross_entropy(student, teacher, **self.options())
 
 
-class RKDDistanceLoss(_Options):
+class RKDDistanceLoss(Options):
     """`rkd_distance_loss` with its options; called with (student or layers, teacher)."""
 
     def __init__(self, *, reduction: str = "mean", eps: float = 0.0, teacher_grad: bool = False):
@@ -83,7 +67,7 @@ class RKDDistanceLoss(_Options):
         return F.rkd_distance_loss(student, teacher, **self.options())
 
 
-class RKDAngleLoss(_Options):
+class RKDAngleLoss(Options):
     """`rkd_angle_loss` with its options; called with (student or layers, teacher)."""
 
     def __init__(self, *, reduction: str = "mean", eps: float = 0.0, teacher_grad: bool = False):
@@ -93,7 +77,7 @@ class RKDAngleLoss(_Options):
         return F.rkd_angle_loss(student, teacher, **self.options())
 
 
-class RKDLoss(_Options):
+class RKDLoss(Options):
     """distance_weight * rkd_distance_loss + angle_weight * rkd_angle_loss.
 
     The weights default to 25 and 50, common for classification; the paper's metric learning has 1
@@ -125,7 +109,7 @@ class RKDLoss(_Options):
         return f"{self.distance_weight}, {self.angle_weight}, {super().extra_repr()}"
 
 
-class IRGLoss(_Options):
+class IRGLoss(Options):
     """`irg_edge_loss` with its options; called with (student or layers, teacher)."""
 
     def __init__(self, *, reduction: str = "mean", teacher_grad: bool = False):
@@ -135,12 +119,13 @@ class IRGLoss(_Options):
         return F.irg_edge_loss(student, teacher, **self.options())
 
 
-class CCKDLoss(_Options):
+class CCKDLoss(Options):
     """`cckd_loss` with its options; called with (student, teacher)."""
 
     def __init__(
         self,
         *,
+        kernel: str = "rbf",
         gamma: float = 0.4,
         order: int | None = 2,
         normalize: bool = True,
@@ -148,6 +133,7 @@ class CCKDLoss(_Options):
         teacher_grad: bool = False,
     ):
         super().__init__(
+            kernel=kernel,
             gamma=gamma,
             order=order,
             normalize=normalize,
@@ -159,7 +145,7 @@ class CCKDLoss(_Options):
         return F.cckd_loss(student, teacher, **self.options())
 
 
-class PKTLoss(_Options):
+class PKTLoss(Options):
     """`pkt_loss` with its options; called with (student, teacher)."""
 
     def __init__(
@@ -185,7 +171,7 @@ class PKTLoss(_Options):
         return F.pkt_loss(student, teacher, **self.options())
 
 
-class SPLoss(_Options):
+class SPLoss(Options):
     """`sp_loss` with its options; called with (student, teacher)."""
 
     def __init__(self, *, reduction: str = "mean", norm: int = 2, teacher_grad: bool = False):
@@ -193,3 +179,15 @@ class SPLoss(_Options):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         return F.sp_loss(student, teacher, **self.options())
+
+
+class IRGTransformLoss(Options):
+    """`irg_transform_loss` with its options; called with two pairs of layers."""
+
+    def __init__(
+        self, *, part: str = "vertex", reduction: str = "mean", teacher_grad: bool = False
+    ):
+        super().__init__(part=part, reduction=reduction, teacher_grad=teacher_grad)
+
+    def forward(self, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
+        return F.irg_transform_loss(student, teacher, **self.options())

@@ -1,0 +1,68 @@
+"""IRG's transformation: how the instances, and their relations, change between two layers."""
+
+from torch import Tensor
+
+from .. import _checks, reference
+from ._composed import constant
+
+PARTS, REDUCTIONS = ("vertex", "edge"), ("mean", "sum")
+
+
+def _check(student, teacher, part):
+    name = "irg_transform_loss"
+    for side, layers in (("student", student), ("teacher", teacher)):
+        _checks.pair(name, side, layers)
+        for x in layers:
+            _checks.features(name, side, x)
+        if part == "vertex" and layers[0].shape[1] != layers[1].shape[1]:
+            raise ValueError(
+                f"{name}: {side} must have as many features in both layers for part='vertex', "
+                f"got {tuple(layers[0].shape)} and {tuple(layers[1].shape)}"
+            )
+    for x in teacher:
+        _checks.relation(name, student, x)
+
+
+def irg_transform_loss(
+    student: tuple[Tensor, Tensor],
+    teacher: tuple[Tensor, Tensor],
+    *,
+    part: str = "vertex",
+    reduction: str = "mean",
+    teacher_grad: bool = False,
+) -> Tensor:
+    """Squared difference of what happens to a batch between two layers.
+
+        'vertex':  1/N sum_i (u_i - u'_i)^2,   u_i = |a_i - b_i|^2 / max_j |a_j - b_j|^2
+        'edge':    (v - v')^2,   v = 1/N^2 sum_ij (A_ij - B_ij)^2
+
+    a, b are the rows of student's two layers, A and B their squared distances over their maximum
+    as in `irg_edge_loss`; primes are the teacher's.
+
+    Args:
+        student: a pair of (N, D) features, of two layers; float32, float64, bfloat16 or float16.
+        teacher: a pair of (N, D') features; its D' may differ from D.
+        part: 'vertex' needs the same D in the two layers of a network, 'edge' does not.
+        reduction: 'mean' as above; 'sum' leaves out 1/N, and 1/N^2.
+        teacher_grad: whether the teacher gets its gradient too.
+    Returns:
+        A scalar; float32, float64 for float64 inputs. No row: 0. Layers that are equal have a
+        change of 0.
+    Raises:
+        TypeError: for a wrong type or dtype. ValueError: for a wrong shape or range.
+        RuntimeError: for tensors on two devices.
+    Gradient:
+        To student, and to teacher with teacher_grad; twice differentiable. The maximum takes part.
+    Source: Liu, Cao, Li, Yuan, Hu, Li, Duan, 2019, "Knowledge Distillation via Instance
+        Relationship Graph", section 3.3. `kdops.compat.caffe` has the authors' layers.
+
+    >>> layers = torch.randn(2, 64, 32, requires_grad=True)
+    >>> irg_transform_loss((layers[0], layers[1]), tuple(torch.randn(2, 64, 128))).backward()
+    """
+    _checks.one_of("irg_transform_loss", "part", part, PARTS)
+    _checks.one_of("irg_transform_loss", "reduction", reduction, REDUCTIONS)
+    _check(student, teacher, part)
+    first, second = (constant(x, teacher_grad) for x in teacher)
+    return reference.irg_transform_loss(
+        tuple(student), (first, second), part=part, reduction=reduction
+    )

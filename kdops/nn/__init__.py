@@ -1,0 +1,38 @@
+"""Modules over kdops.functional: losses with their options, and the parts that have parameters."""
+
+from .hint import HintRegressor, VIDLoss
+from .information_flow import InformationFlowLoss
+from .losses import (
+    CCKDLoss,
+    IRGLoss,
+    IRGTransformLoss,
+    KDLoss,
+    PKTLoss,
+    RKDAngleLoss,
+    RKDDistanceLoss,
+    RKDLoss,
+    SoftCrossEntropyLoss,
+    SPLoss,
+)
+from .relatives import ATLoss, DISTLoss, DKDLoss, FSPLoss, HintLoss
+
+__all__ = [
+    "ATLoss",
+    "CCKDLoss",
+    "DISTLoss",
+    "DKDLoss",
+    "FSPLoss",
+    "HintLoss",
+    "HintRegressor",
+    "IRGLoss",
+    "IRGTransformLoss",
+    "InformationFlowLoss",
+    "KDLoss",
+    "PKTLoss",
+    "RKDAngleLoss",
+    "RKDDistanceLoss",
+    "RKDLoss",
+    "SPLoss",
+    "SoftCrossEntropyLoss",
+    "VIDLoss",
+]
