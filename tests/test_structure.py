@@ -25,7 +25,9 @@ BELOW = {
     "reference": set(),
     "functional": {"reference", "_native", "_checks", "_backend"},
     "nn": {"functional"},
-    "__init__": {"functional", "nn", "_backend"},
+    "compat": {"_checks", "reference"},
+    "schedules": set(),
+    "__init__": {"functional", "nn", "compat", "schedules", "_backend"},
     "__main__": {"__init__", "_native", "demo"},
     "demo": {"__init__", "functional", "nn", "_backend", "_native"},
 }
@@ -147,6 +149,7 @@ def test_docstring(name):
 
 
 def test_public_names():
-    assert set(kdops.__all__) == {"backend", "functional", "nn", *kdops.functional.__all__}
+    rooms = {"backend", "compat", "functional", "nn", "schedules"}
+    assert set(kdops.__all__) == {*rooms, *kdops.functional.__all__}
     for name in kdops.functional.__all__:
         assert getattr(kdops, name) is getattr(kdops.functional, name)
