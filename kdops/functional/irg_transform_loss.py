@@ -4,6 +4,7 @@ from torch import Tensor
 
 from .. import _checks, reference
 from ._composed import constant
+from .pairwise_distance import pairwise_distance
 
 PARTS, REDUCTIONS = ("vertex", "edge"), ("mean", "sum")
 
@@ -21,6 +22,11 @@ def _check(student, teacher, part):
             )
     for x in teacher:
         _checks.relation(name, student, x)
+
+
+def _edge_change(layers) -> Tensor:
+    first, second = (pairwise_distance(x, squared=True, normalize="max") for x in layers)
+    return (first - second).square().sum()
 
 
 def irg_transform_loss(
@@ -62,7 +68,9 @@ def irg_transform_loss(
     _checks.one_of("irg_transform_loss", "part", part, PARTS)
     _checks.one_of("irg_transform_loss", "reduction", reduction, REDUCTIONS)
     _check(student, teacher, part)
-    first, second = (constant(x, teacher_grad) for x in teacher)
-    return reference.irg_transform_loss(
-        tuple(student), (first, second), part=part, reduction=reduction
-    )
+    teacher = tuple(constant(x, teacher_grad) for x in teacher)
+    if part == "vertex":
+        return reference.irg_transform_loss(tuple(student), teacher, reduction=reduction)
+    count = max(1, len(teacher[0]) ** 2) if reduction == "mean" else 1
+    ours, theirs = (_edge_change(layers) / count for layers in (student, teacher))
+    return (ours - theirs).square()

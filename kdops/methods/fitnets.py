@@ -1,0 +1,108 @@
+"""FitNets: a hint from the teacher's middle, then soft targets whose weight decays."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from .. import _checks
+from .. import functional as F
+from ..nn import HintRegressor
+from ..schedules import LinearDecay
+from ..taps import Outputs
+from .method import Method, layer_weights
+
+
+class Hint(Method):
+    """The first stage: the layers up to the guided one learn the teacher's hint; no labels.
+
+        sum over layers of weight * 1/(2N) sum_n |regressor(student_n) - teacher_n|^2
+
+    The gradient reaches the student's layers up to the guided one, and the regressors.
+
+    Args:
+        layers: guided layers and weights; several are trained together. To train them one after the
+            other, from the first on, run a `Hint` for each.
+        activation: of the teacher's hint layer: None, 'relu', 'tanh' or 'sigmoid'.
+        reduction: as of `kdops.hint_loss`; 'mean' keeps its size whatever the layer's.
+        ce_weight, temperature: of `Method`, for subclasses.
+    Source: Romero et al., 2015, "FitNets: Hints for Thin Deep Nets", sections 2.2 and 2.3, eq. 3.
+    """
+
+    def __init__(
+        self,
+        layers: str | Sequence[str] | Mapping[str, float] = "middle",
+        *,
+        activation: str | None = None,
+        reduction: str = "batchmean",
+        ce_weight: float = 0.0,
+        temperature: float = 4.0,
+    ):
+        super().__init__(ce_weight=ce_weight, temperature=temperature)
+        self.hints = layer_weights("Hint", layers)
+        self.layers, self.activation, self.reduction = tuple(self.hints), activation, reduction
+        self.regressors = nn.ModuleList()
+
+    def prepare(self, student: Outputs, teacher: Outputs) -> None:
+        shapes = [[side.features[x].shape[1:] for side in (student, teacher)] for x in self.layers]
+        self.regressors = nn.ModuleList(
+            HintRegressor(*pair, activation=self.activation) for pair in shapes
+        ).to(student.logits.device)
+
+    def hint_terms(self, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
+        if len(self.regressors) != len(self.layers):
+            raise RuntimeError(f"{type(self).__name__}: call prepare(student, teacher) first")
+        terms = {}
+        for (layer, weight), regressor in zip(self.hints.items(), self.regressors, strict=True):
+            guided, hint = regressor(student.features[layer]), teacher.features[layer]
+            terms[f"hint {layer}"] = weight * F.hint_loss(guided, hint, reduction=self.reduction)
+        return terms
+
+    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+        return self.hint_terms(student, teacher)
+
+
+class FitNets(Hint):
+    """The second stage, from the first one's weights; or both stages in one.
+
+        CE(labels) + lambda(epoch) CE(teacher || student at temperature T) + hint_weight hints
+
+    lambda is the paper's, for a term without T^2. Its gradient is that of the KL, which is used.
+
+    Args:
+        hint_weight: 0 is the paper's second stage; above 0 the one-stage form of later code, in
+            which the hints of `layers` go on with the labels.
+        schedule: from the epoch to lambda.
+        temperature: the paper's 3.
+        layers, activation, reduction: as of `Hint`; not read where hint_weight is 0.
+    Source: Romero et al., 2015, "FitNets: Hints for Thin Deep Nets", sections 2.1 and 2.3, eq. 2.
+    """
+
+    def __init__(
+        self,
+        layers: str | Sequence[str] | Mapping[str, float] = "middle",
+        *,
+        hint_weight: float = 0.0,
+        temperature: float = 3.0,
+        schedule: LinearDecay | None = None,
+        activation: str | None = None,
+        reduction: str = "batchmean",
+    ):
+        super().__init__(
+            layers,
+            activation=activation,
+            reduction=reduction,
+            ce_weight=1.0,
+            temperature=temperature,
+        )
+        self.hint_weight = _checks.number("FitNets", "hint_weight", hint_weight, low=0)
+        self.schedule = schedule or LinearDecay()
+        if not hint_weight:
+            self.layers, self.hints = (), {}
+
+    def soft_weight(self) -> float:
+        return self.schedule(self.epoch) / self.temperature**2
+
+    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+        hints = self.hint_terms(student, teacher)
+        terms = Method.terms(self, student, teacher, target)
+        return terms | {name: self.hint_weight * hint for name, hint in hints.items()}

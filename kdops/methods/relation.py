@@ -1,0 +1,44 @@
+"""What the methods share whose loss relates the samples of a batch."""
+
+from torch import Tensor
+
+from .. import _checks
+from ..taps import Outputs
+from .method import Method
+
+POOLINGS = ("mean", "flatten")
+
+
+class Relation(Method):
+    """A method over rows of features, two at least.
+
+    Args:
+        pooling: of feature maps: 'mean' over positions, or 'flatten'.
+        gather: 'all' relates the batches of all processes, see `kdops.distributed`.
+        options: of `Method`.
+    """
+
+    least_rows = 2
+
+    def __init__(self, *, pooling: str = "mean", gather: str | None = None, **options):
+        super().__init__(**options)
+        _checks.one_of(type(self).__name__, "pooling", pooling, POOLINGS)
+        self.pooling, self.gather = pooling, gather
+
+    @property
+    def gathered(self) -> dict:
+        return {} if self.gather is None else {"gather": self.gather}
+
+    def rows(self, outputs: Outputs, layer: str) -> Tensor:
+        """(N, D) features; the layer 'logits' is the output itself.
+
+        Raises:
+            ValueError: for fewer rows than the relation is between.
+        """
+        x = outputs.logits if layer == "logits" else outputs.features[layer]
+        if len(x) < self.least_rows and self.gather is None:
+            raise ValueError(
+                f"{type(self).__name__}: a batch must have at least {self.least_rows} rows, the "
+                f"relation is between them, got {len(x)}"
+            )
+        return x.flatten(1) if x.dim() == 2 or self.pooling == "flatten" else x.flatten(2).mean(2)
