@@ -1,9 +1,20 @@
 """kdops: exact, small and fast knowledge-distillation losses for PyTorch."""
 
-from . import compat, functional, nn, schedules
+from . import compat, functional, methods, nn, schedules
 from ._backend import backend
 from .functional import *  # noqa: F403
 from .functional import __all__ as _functions
+from .taps import Tapped, Teacher
 
 __version__ = "0.1.0"
-__all__ = ["backend", "compat", "functional", "nn", "schedules", *_functions]
+__all__ = [
+    "Tapped",
+    "Teacher",
+    "backend",
+    "compat",
+    "functional",
+    "methods",
+    "nn",
+    "schedules",
+    *_functions,
+]

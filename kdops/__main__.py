@@ -1,6 +1,7 @@
-"""python -m kdops: what is installed (info), and the demonstration (demo)."""
+"""python -m kdops: what is installed (info), a demonstration, training by recipes."""
 
 import argparse
+import importlib
 import platform
 import sys
 
@@ -26,21 +27,39 @@ def info() -> dict[str, str]:
     return lines
 
 
+# Each a module with main(arguments), the package that it needs, and what it is.
+COMMANDS = {
+    "demo": (".demo", "train students from a teacher on real images"),
+    "distill": (".training.command", "train students by a recipe"),
+    "compare": (".results.compare", "tables and pictures of what recipes gained"),
+}
+EXTRA = 'python -m pip install "kdops[train]"'
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m kdops", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("info", help="versions, libraries, processor level")
-    commands.add_parser("demo", help="train students from a teacher on real images", add_help=False)
+    for name, (_, text) in COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
     options, rest = parser.parse_known_args(arguments)
-    if options.command == "demo":
-        from . import demo
-
-        return demo.main(rest)
+    if options.command in COMMANDS:
+        return _run(options.command, rest)
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     for name, value in info().items():
         print(f"{name:>18}: {value}")
     return 0
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    """A command whose packages are an extra; they are imported for it alone."""
+    try:
+        module = importlib.import_module(COMMANDS[command][0], __package__)
+    except ModuleNotFoundError as error:
+        print(f"python -m kdops {command} needs {error.name}: {EXTRA}")
+        return 1
+    return module.main(arguments)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
 """`python -m kdops demo`: what distillation does, measured on small images in a few minutes."""
 
 import argparse
-import importlib.util
 from pathlib import Path
 
-REQUIRED = {"sklearn": "scikit-learn", "rich": "rich", "matplotlib": "matplotlib"}
-INSTALL = 'python -m pip install "kdops[demo]"'
+INSTALL = 'python -m pip install "kdops[train]"'
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -26,10 +24,6 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     if min(arguments.seeds, arguments.threads) < 1:
         parser.error("--seeds and --threads must be at least 1")
-    missing = [name for module, name in REQUIRED.items() if not importlib.util.find_spec(module)]
-    if missing:
-        print(f"The demo needs {', '.join(missing)}: {INSTALL}")
-        return 1
     from .job import run  # the extras are imported below this line only
 
     run(arguments.out, arguments.data, arguments.seeds, arguments.quick, arguments.threads)

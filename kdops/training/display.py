@@ -1,14 +1,13 @@
 """What runs now: a live line per run, which stays as one printed line when the run is done."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .training import ProgressCallback
-
+ProgressCallback = Callable[[int, float], None]  # (steps done, validation accuracy)
 LABEL = "{:<34} seed {:<2}"
 
 

@@ -1,0 +1,97 @@
+"""What a recipe may say, checked before anything is trained."""
+
+import inspect
+import typing
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from .. import methods
+from ..methods import Method
+
+METHODS = {
+    name: getattr(methods, name)
+    for name in methods.__all__
+    if isinstance(getattr(methods, name), type) and issubclass(getattr(methods, name), Method)
+}
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=False, arbitrary_types_allowed=True)
+
+
+class Sampler(BaseModel):
+    """How batches are drawn: by default every row once an epoch."""
+
+    model_config = STRICT
+    groups: typing.Literal["classes", "superclasses"]
+    per_group: int = Field(4, ge=1)  # rows of a group in a batch
+    superclasses: int = Field(5, ge=2)  # how many k-means makes of the teacher's embeddings
+
+
+class Phase(BaseModel):
+    """One net learns by one method, from the weights it has."""
+
+    model_config = STRICT
+    name: str = Field("student", pattern=r"^[a-z][a-z0-9_-]*$")
+    method: str
+    options: dict[str, typing.Any] = {}
+    net: str = "student"
+    teacher: str | None = "teacher"
+    steps: int | None = Field(None, ge=1)  # None: the recipe's
+    lr: float | None = Field(None, gt=0)
+    sampler: Sampler | None = None
+
+
+class Specialists(BaseModel):
+    """An ensemble of specialists after the phases: the student is their generalist."""
+
+    model_config = STRICT
+    count: int = Field(3, ge=1)
+    largest: int | None = Field(None, ge=2)  # classes of one
+    steps: int = Field(250, ge=1)
+    lr: float = Field(3e-3, gt=0)
+    processes: int = Field(1, ge=1)
+
+
+class Recipe(BaseModel):
+    """A method from its paper, as it is trained here."""
+
+    model_config = STRICT
+    title: str
+    source: str
+    about: str
+    batch: int = Field(64, ge=1)
+    steps: int = Field(600, ge=1)
+    lr: float = Field(1e-2, gt=0)  # the peak of the one-cycle rate
+    weight_decay: float = Field(1e-4, ge=0)
+    nets: dict[str, str] = {}  # besides student and teacher
+    phases: list[Phase] = Field(min_length=1)
+    specialists: Specialists | None = None
+
+
+def options_of(method: type[Method]) -> type[BaseModel]:
+    """A model of what the method's constructor takes, its own and its bases' keywords."""
+    fields = {}
+    for cls in method.__mro__:
+        if "__init__" not in vars(cls) or cls.__module__.startswith("torch"):
+            continue
+        hints = typing.get_type_hints(cls.__init__)
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        for parameter in list(parameters)[1:]:
+            if parameter.kind is not parameter.VAR_KEYWORD:
+                fields.setdefault(parameter.name, (hints[parameter.name], parameter.default))
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break  # nothing is handed on to the bases
+    fields.pop("gather", None)  # the training knows its processes
+    return create_model(method.__name__, __config__=STRICT, **fields)
+
+
+def make_method(name: str, options: dict, **more) -> Method:
+    """The method of a phase.
+
+    Raises:
+        pydantic.ValidationError, ValueError, TypeError: for options that it does not take.
+    """
+    method = METHODS[name]
+    checked = options_of(method)(**options)
+    given = {key: getattr(checked, key) for key in checked.model_fields_set}
+    if issubclass(method, methods.Relation):
+        given |= more
+    return method(**given)

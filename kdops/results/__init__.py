@@ -1,0 +1,1 @@
+"""What runs showed: statistics, tables, pictures; read from their JSON files."""

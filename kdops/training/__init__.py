@@ -1,0 +1,1 @@
+"""A small training loop for every method: data, nets, batches, checkpoints, logs."""

@@ -1,0 +1,145 @@
+"""`python -m kdops distill`: train students by a recipe, a seed after the other."""
+
+import argparse
+import json
+from contextlib import nullcontext
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from ..recipes import reading
+from ..recipes.schema import Recipe
+from ..results.curves import plot_curves
+from ..results.tables import spread
+from .data import Split, load
+from .display import Display
+from .logs import Report
+from .loop import make_fabric
+from .records import claim
+from .run import Run, Setting
+
+QUICK = {"data": "digits", "steps": 60, "teacher_steps": 120}
+
+
+def _layers(text: str) -> tuple[str, str]:
+    name, _, layer = text.partition("=")
+    if not (name and layer):
+        raise argparse.ArgumentTypeError(f"must be NAME=LAYER, got {text!r}")
+    return name, layer
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kdops distill", description=__doc__)
+    add = parser.add_argument
+    add("--recipe", required=True, metavar="NAME|FILE", help=", ".join(reading.names()))
+    add("--out", type=Path, required=True, metavar="DIR", help="an interrupted run goes on there")
+    add("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1; default 1")
+    add("--data", metavar="NAME", help="mnist5k (default), digits, a folder, package.module:name")
+    add("--labels", type=int, metavar="N", help="labels the student sees")
+    add("--student", metavar="NET", help="student (default), wide, or of timm, torchvision, Python")
+    add("--teacher", metavar="NET", help="teacher (default), or as --student")
+    add("--teacher-weights", metavar="FILE", help="a state dict; else the teacher is trained")
+    add("--teachers", type=Path, metavar="DIR", help="trained ones; default DIR/../teachers")
+    add("--same-data-teacher", action="store_true", default=None, help="it sees no more labels")
+    add(
+        "--student-layer",
+        type=_layers,
+        action="append",
+        metavar="NAME=LAYER",
+        dest="student_layers",
+    )
+    add(
+        "--teacher-layer",
+        type=_layers,
+        action="append",
+        metavar="NAME=LAYER",
+        dest="teacher_layers",
+    )
+    add("--missing", type=int, metavar="CLASS", help="a class the student never sees")
+    add("--no-augment", action="store_false", default=None, dest="augment")
+    add("--steps", type=int, metavar="N", help="in place of the recipe's")
+    add("--teacher-steps", type=int, metavar="N")
+    add("--image-size", type=int, metavar="N", help="of a folder's images")
+    add("--workers", type=int, metavar="N", help="processes that load data; default 0")
+    add("--threads", type=int, default=1, metavar="N", help="default 1")
+    add("--accelerator", default="cpu", help="cpu (default), cuda, auto: Fabric's")
+    add("--precision", default="32-true", help="32-true (default), bf16-mixed, 16-mixed: Fabric's")
+    add("--quick", action="store_true", help="digits and few steps: a smoke test")
+    return parser
+
+
+def setting_of(options: argparse.Namespace) -> Setting:
+    """What was given on the command line, over --quick's, over the defaults."""
+    given = vars(options)
+    values = dict(QUICK) if options.quick else {}
+    for each in fields(Setting):
+        if given.get(each.name) is not None:
+            values[each.name] = given[each.name]
+    for side in ("student_layers", "teacher_layers"):
+        values[side] = dict(values.get(side, ()))
+    return Setting(**values)
+
+
+def distill(
+    recipe: Recipe,
+    setting: Setting,
+    seeds: range,
+    out: Path,
+    *,
+    split: Split | None = None,
+    teachers: Path | None = None,
+    accelerator: str = "cpu",
+    precision: str = "32-true",
+    console: Console | None = None,
+    label: str | None = None,
+) -> list[dict]:
+    """Train the seeds that have no result in `out` yet; returns the results of all.
+
+    Raises:
+        ValueError: for a setting that cannot be, before anything is trained or written.
+    """
+    split = split or load(setting.data, setting.image_size)
+    fabric = make_fabric(accelerator, precision)
+    teachers = teachers or out.parent / "teachers"
+    shown = console is not None and fabric.is_global_zero
+    display = Display(console, len(seeds)) if shown else None
+    results = []
+    with display or nullcontext():
+        report = Report(label or recipe.title, display)
+        for seed in seeds:
+            folder = out / f"seed{seed}"
+            run = Run(fabric, recipe, setting, split, seed, folder, teachers, report)
+            if fabric.is_global_zero:
+                claim(out, {"recipe": recipe.model_dump(), "setting": vars(setting)})
+            fabric.barrier()
+            path = folder / "result.json"
+            done = path.exists()
+            results.append(json.loads(path.read_text()) if done else run.result())
+    if fabric.is_global_zero:
+        plot_curves(out / "curves.png", results)
+    return results
+
+
+def main(argv: list[str]) -> int:
+    options = parser().parse_args(argv)
+    console = Console(highlight=False, markup=False)
+    torch.set_num_threads(options.threads)
+    try:
+        results = distill(
+            reading.read(options.recipe),
+            setting_of(options),
+            range(options.seeds),
+            options.out,
+            teachers=options.teachers,
+            accelerator=options.accelerator,
+            precision=options.precision,
+            console=console,
+        )
+    except ValueError as error:
+        console.print(f"distill: {error}")
+        return 2
+    test = spread([result["test"] for result in results])
+    console.print(f"{results[0]['title']}: test {test} %, {len(results)} seeds; {options.out}")
+    return 0

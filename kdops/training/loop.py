@@ -1,0 +1,189 @@
+"""The one training loop: a student, a method, batches; one process or several."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from ..methods import Method
+from ..taps import Outputs, Tapped, Teacher
+from .batches import Batches
+from .data import Part
+
+REPORTS = 20  # rows of the history a phase, with validation
+Callback = Callable[[dict], None]  # given each row of the history
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a net is trained: Adam with a one-cycle rate."""
+
+    steps: int = 600
+    peak_lr: float = 1e-2
+    weight_decay: float = 1e-4
+
+
+@dataclass
+class Progress:
+    """What has been done, as a checkpoint keeps it."""
+
+    step: int = 0
+    seconds: float = 0.0  # of training, validation left out
+    history: list[dict] = field(default_factory=list)
+
+
+class Objective(nn.Module):
+    """Student and method as one module, for one forward pass of all that learns."""
+
+    def __init__(self, student: Tapped, method: Method):
+        super().__init__()
+        self.student, self.method = student, method
+
+    def forward(self, images: Tensor, answers: Outputs | None, labels: Tensor) -> dict[str, Tensor]:
+        return self.method.terms(self.student(images), answers, labels)
+
+
+def make_fabric(accelerator: str = "auto", precision: str = "32-true", loggers=()) -> Fabric:
+    """Fabric for this process, or for the processes that torchrun started."""
+    local, world = (int(os.environ.get(x, 1)) for x in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    strategy = "ddp_find_unused_parameters_true" if world > 1 else "auto"
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=local,
+        num_nodes=world // local,
+        strategy=strategy,
+        precision=precision,
+        loggers=list(loggers),
+    )
+    fabric.launch()
+    return fabric
+
+
+@torch.no_grad()
+def predict(net: nn.Module, part: Part, rows: int = 1000) -> Tensor:
+    """Logits of a part in evaluation mode; the mode is put back."""
+    device, training = next(net.parameters()).device, net.training
+    net.eval()
+    starts = range(0, len(part), rows)
+    numbers = [list(range(start, min(start + rows, len(part)))) for start in starts]
+    logits = [net(part.__getitems__(batch)[0].to(device)) for batch in numbers]
+    net.train(training)
+    return torch.cat([getattr(x, "logits", x) for x in logits]).float().cpu()
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Per cent of rows whose largest logit is the label's."""
+    return 100 * (logits.argmax(1) == labels).double().mean().item()
+
+
+def fit(
+    fabric: Fabric,
+    student: Tapped,
+    teacher: Teacher | None,
+    method: Method,
+    batches: Batches,
+    settings: Settings,
+    *,
+    val: Part | None = None,
+    checkpoint: Path | None = None,
+    report: Callback = lambda row: None,
+) -> Progress:
+    """Train the student in place; a checkpoint that is there is gone on from.
+
+    Checkpoints are written with each row of the history, by replacing the file at once.
+    """
+    student.train()
+    _prepare(student, teacher, method, batches, fabric)
+    objective = Objective(student, method)
+    optimizer = torch.optim.Adam(
+        [x for x in objective.parameters() if x.requires_grad],
+        settings.peak_lr,
+        weight_decay=settings.weight_decay,
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.peak_lr, total_steps=settings.steps
+    )
+    objective, optimizer = fabric.setup(objective, optimizer)
+    state = {"objective": objective, "optimizer": optimizer, "schedule": schedule}
+    progress = _load(fabric, checkpoint, state)
+    for row in progress.history:
+        report(row)
+    _run(fabric, state, teacher, batches, settings, progress, val, checkpoint, report)
+    return progress
+
+
+def _prepare(student, teacher, method, batches, fabric) -> None:
+    """Make the method's parts to the shapes of one batch, which leaves batch norm as it is."""
+    images, _ = next(batches.steps(0, 1))
+    student.to(fabric.device).eval()
+    if teacher is not None:
+        teacher.to(fabric.device)
+    with torch.no_grad():
+        images = images.to(fabric.device)
+        method.prepare(student(images), None if teacher is None else teacher(images))
+    student.train()
+
+
+def _load(fabric: Fabric, checkpoint: Path | None, state: dict) -> Progress:
+    if checkpoint is None or not checkpoint.exists():
+        return Progress()
+    rest = fabric.load(checkpoint, state, weights_only=True)
+    torch.set_rng_state(rest["random"].cpu())
+    return Progress(**rest["progress"])
+
+
+def _save(fabric: Fabric, checkpoint: Path | None, state: dict, progress: Progress) -> None:
+    if checkpoint is None:
+        return
+    fresh = checkpoint.with_suffix(".new")
+    rest = {"random": torch.get_rng_state(), "progress": vars(progress)}
+    fabric.save(fresh, {**state, **rest})
+    if fabric.is_global_zero:
+        os.replace(fresh, checkpoint)
+    fabric.barrier()
+
+
+def _run(fabric, state, teacher, batches, settings, progress, val, checkpoint, report) -> None:
+    objective, optimizer, schedule = state.values()
+    method, net = objective.module.method, objective.module.student.model
+    every, start = max(1, settings.steps // REPORTS), time.perf_counter()
+    stream = batches.steps(progress.step, settings.steps, fabric.global_rank, fabric.world_size)
+    for images, labels in stream:
+        method.set_epoch(batches.epoch(progress.step))
+        images, labels = images.to(fabric.device), labels.to(fabric.device)
+        with fabric.autocast():
+            answers = None if teacher is None else teacher(images)
+        terms = objective(images, answers, labels)
+        loss = torch.stack([value.float() for value in terms.values()]).sum()
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        optimizer.step()
+        schedule.step()
+        progress.step += 1
+        if progress.step % every == 0 or progress.step == settings.steps:
+            progress.seconds += time.perf_counter() - start
+            row = _row(fabric, progress, batches, schedule, loss, terms)
+            if val is not None:
+                row["val"] = accuracy(predict(net, val), val.labels)
+            progress.history.append(row)
+            _save(fabric, checkpoint, state, progress)
+            report(row)
+            start = time.perf_counter()
+
+
+def _row(fabric, progress, batches, schedule, loss, terms) -> dict:
+    values = {"loss": loss, **terms}
+    means = fabric.all_reduce(torch.stack([x.detach().float() for x in values.values()]))
+    if not means.isfinite().all():
+        raise RuntimeError(f"the loss is not finite at step {progress.step}: {values}")
+    return {
+        "step": progress.step,
+        "epoch": batches.epoch(progress.step - 1),
+        "rate": schedule.get_last_lr()[0],
+        **dict(zip(values, means.tolist(), strict=True)),
+    }

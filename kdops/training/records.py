@@ -1,0 +1,37 @@
+"""The files of a run: whole or not there, and of one configuration a folder."""
+
+import json
+import os
+from pathlib import Path
+
+
+def write_json(path: Path, content: dict) -> None:
+    """At once, so that what a killed run leaves is whole or not there."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(fresh, path)
+
+
+def claim(folder: Path, wanted: dict[str, dict]) -> None:
+    """Make the folder this configuration's, or see that it is.
+
+    Raises:
+        ValueError: for a folder that holds runs of another configuration.
+    """
+    path, wanted = folder / "config.json", json.loads(json.dumps(wanted))
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, wanted)
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    differing = [
+        f"{part}.{key}"
+        for part in wanted
+        for key in wanted[part]
+        if found.get(part, {}).get(key) != wanted[part][key]
+    ]
+    if differing:
+        raise ValueError(
+            f"{folder} holds runs of another configuration ({', '.join(differing)} differ): "
+            "choose another --out"
+        )
