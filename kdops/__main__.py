@@ -32,6 +32,7 @@ COMMANDS = {
     "demo": (".demo", "train students from a teacher on real images"),
     "distill": (".training.command", "train students by a recipe"),
     "compare": (".results.compare", "tables and pictures of what recipes gained"),
+    "study": (".studies.command", "the runs behind the pages of docs"),
 }
 EXTRA = 'python -m pip install "kdops[train]"'
 

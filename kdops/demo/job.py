@@ -30,7 +30,7 @@ def configure(data: str, quick: bool, console: Console) -> Setting:
 
 def run(out: Path, data: str, seeds: int, quick: bool, threads: int) -> None:
     start, console = time.perf_counter(), Console(highlight=False, markup=False)
-    setting, seeds = configure(data, quick, console), 1 if quick else seeds
+    setting, seeds = configure(data, quick, console), range(1 if quick else seeds)
     torch.set_num_threads(threads)
     split, methods = load(setting.data), timing.methods_of(gains.METHODS)
     with warnings.catch_warnings():

@@ -26,6 +26,7 @@ class Method(nn.Module):
     """
 
     layers: tuple[str, ...] = ()
+    least_rows = 1  # of a batch
 
     def __init__(
         self,

@@ -7,7 +7,15 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from .schema import METHODS, Phase, Recipe, Sampler, Specialists, make_method, options_of
+from .schema import (
+    Phase,
+    Recipe,
+    Sampler,
+    Specialists,
+    make_method,
+    method_class,
+    options_of,
+)
 
 LARGEST = 1 << 20  # bytes of a recipe
 
@@ -96,17 +104,16 @@ def _refuse(node: yaml.Node | None) -> None:
 
 
 def _check_phase(phase: Phase, place: tuple) -> None:
-    if phase.method not in METHODS:
-        near = difflib.get_close_matches(phase.method, METHODS, cutoff=0.4) or sorted(METHODS)
-        raise _PlaceError(
-            (*place, "method"), f"no method {phase.method!r}; near: {', '.join(near)}"
-        )
+    try:
+        method = method_class(phase.method)
+    except ValueError as error:
+        raise _PlaceError((*place, "method"), str(error)) from error
     try:
         make_method(phase.method, phase.options)
     except ValidationError as error:
         first = error.errors()[0]
         place = (*place, "options", *first["loc"][:1])
-        raise _PlaceError(place, _text(first, options_of(METHODS[phase.method]))) from error
+        raise _PlaceError(place, _text(first, options_of(method))) from error
     except (ValueError, TypeError) as error:
         raise _PlaceError((*place, "options"), str(error)) from error
 

@@ -1,5 +1,7 @@
 """What a recipe may say, checked before anything is trained."""
 
+import difflib
+import importlib
 import inspect
 import typing
 
@@ -83,13 +85,45 @@ def options_of(method: type[Method]) -> type[BaseModel]:
     return create_model(method.__name__, __config__=STRICT, **fields)
 
 
+def method_class(name: str) -> type[Method]:
+    """A method of kdops by its name, or of a person's own by 'package.module:Class'.
+
+    Raises:
+        ValueError: for a name that is neither; the names near to it are listed.
+    """
+    if ":" in name:
+        found = python_object(name)
+        if not (isinstance(found, type) and issubclass(found, Method)):
+            raise ValueError(f"{name!r} must be a subclass of kdops.methods.Method, got {found!r}")
+        return found
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS, cutoff=0.4) or sorted(METHODS)
+        raise ValueError(f"no method {name!r}; near: {', '.join(near)}")
+    return METHODS[name]
+
+
+def python_object(path: str):
+    """The object that 'package.module:name' names.
+
+    Raises:
+        ValueError: where the path, its module or its name is not there.
+    """
+    module, _, name = path.partition(":")
+    if not (module and name):
+        raise ValueError(f"a Python path must be 'package.module:name', got {path!r}")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{path!r} cannot be found: {error}") from error
+
+
 def make_method(name: str, options: dict, **more) -> Method:
     """The method of a phase.
 
     Raises:
         pydantic.ValidationError, ValueError, TypeError: for options that it does not take.
     """
-    method = METHODS[name]
+    method = method_class(name)
     checked = options_of(method)(**options)
     given = {key: getattr(checked, key) for key in checked.model_fields_set}
     if issubclass(method, methods.Relation):

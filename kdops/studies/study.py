@@ -36,7 +36,7 @@ def recipe_of(arm: Arm) -> Recipe:
 def run(
     arms: Mapping[str, Arm],
     setting: Setting,
-    seeds: int,
+    seeds: range,
     out: Path,
     split: Split,
     console: Console | None = None,
@@ -46,7 +46,7 @@ def run(
         distill(
             recipe_of(arm),
             replace(setting, **arm.setting),
-            range(seeds),
+            seeds,
             out / name,
             split=split,
             teachers=out / "teachers",

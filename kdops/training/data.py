@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from .nets import python_object
+from ..recipes.schema import python_object
 
 # name: (pool, val, test) rows, pixels an image may be shifted by, labels that a student sees
 SPLITS = {"mnist5k": (2500, 500, 2000), "digits": (901, 199, 697)}

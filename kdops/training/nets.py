@@ -1,6 +1,5 @@
 """Networks by name: kdops' own small one, torchvision's and timm's, or a Python path."""
 
-import importlib
 import importlib.util
 from collections.abc import Callable
 from types import MappingProxyType
@@ -8,6 +7,7 @@ from types import MappingProxyType
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..recipes.schema import python_object
 from ..taps import classifier_of
 
 # first and second layer's channels, width of the embedding
@@ -43,21 +43,6 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
         nn.BatchNorm2d(outputs),
         nn.ReLU(),
     )
-
-
-def python_object(path: str):
-    """The object that 'package.module:name' names.
-
-    Raises:
-        ValueError: where the path, its module or its name is not there.
-    """
-    module, _, name = path.partition(":")
-    if not (module and name):
-        raise ValueError(f"a Python path must be 'package.module:name', got {path!r}")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{path!r} cannot be found: {error}") from error
 
 
 def _from_library(name: str) -> Callable | None:

@@ -43,6 +43,12 @@ class Setting:
     image_size: int | None = None
     workers: int = 0
 
+    def __post_init__(self):
+        for name in ("labels", "steps", "teacher_steps", "image_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name.replace('_', ' ')} must be at least 1, got {value}")
+
 
 class Run:
     """Trains the nets of one seed in `folder`; what is already there is gone on from."""
@@ -62,9 +68,32 @@ class Run:
         self.seed, self.folder, self.teachers, self.report = seed, folder, teachers, report
         self.reach = REACH.get(setting.data, 0)
         self.part = student_part(split.pool, setting, seed)
-        names = {"student": setting.student, **recipe.nets}
+        names = {"student": setting.student, "teacher": setting.teacher, **recipe.nets}
         self.nets = {name: self.net(net) for name, net in names.items()}
         self.phases: list[dict] = []
+        for phase in recipe.phases:
+            self.check(phase)
+
+    def check(self, phase: Phase) -> None:
+        """Raise ValueError for what would fail only after other nets have been trained."""
+        method = make_method(phase.method, phase.options)
+        for net in (phase.net, phase.teacher):
+            if net is not None:
+                if net not in self.nets:
+                    raise ValueError(f"phase {phase.name!r}: no net {net!r} in the recipe's nets")
+                Tapped(self.nets[net], self.layers(net, method.layers)).remove()
+        rows = min(self.recipe.batch, len(self.part))
+        if rows < method.least_rows:
+            raise ValueError(
+                f"{phase.method}: a batch must have at least {method.least_rows} rows, got {rows}"
+            )
+
+    def layers(self, net: str, wanted: tuple[str, ...]) -> dict[str, str]:
+        """A net's layers for a method: what was named on the command line is the student's and the
+        teacher's."""
+        setting = self.setting
+        named = {"student": setting.student_layers, "teacher": setting.teacher_layers}
+        return layers_of(self.nets[net], wanted, named.get(net, {}))
 
     def net(self, name: str) -> nn.Module:
         """Its weights depend on the seed alone."""
@@ -77,7 +106,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         teachers = [phase.teacher for phase in self.recipe.phases]
         if "teacher" in teachers:
-            self.nets["teacher"] = self.teacher()
+            self.make_teacher()
         for phase in self.recipe.phases:
             self.train(phase)
         student = self.nets[self.recipe.phases[-1].net]
@@ -104,16 +133,17 @@ class Run:
             write_json(self.folder / "result.json", result)
         return result
 
-    def teacher(self) -> nn.Module:
-        """The trained teacher: from its weights, from an earlier run, or trained now."""
-        net, setting = self.net(setting_name := self.setting.teacher), self.setting
+    def make_teacher(self) -> None:
+        """Give the teacher its weights: from a file, from an earlier run, or by training now."""
+        net, setting = self.nets["teacher"], self.setting
         if setting.teacher_weights:
             net.load_state_dict(self.fabric.load(setting.teacher_weights, weights_only=True))
-            return net.eval().requires_grad_(False).to(self.fabric.device)
+            net.requires_grad_(False)
+            return
         own = setting.same_data_teacher
         part, seed = (self.part, self.seed) if own else (self.split.pool, 0)
         steps = self.steps(self.recipe.steps) if own else setting.teacher_steps
-        key = f"{setting.data}-{setting_name}-{len(part)}-{self.reach}-{steps}-seed{seed}"
+        key = f"{setting.data}-{setting.teacher}-{len(part)}-{self.reach}-{steps}-seed{seed}"
         self.teachers.mkdir(parents=True, exist_ok=True)
         path = self.teachers / (re.sub(r"[^\w.]+", "-", key) + ".ckpt")
         settings = Settings(steps, TEACHER_LR, self.recipe.weight_decay)
@@ -130,7 +160,7 @@ class Run:
                 checkpoint=path,
                 report=report,
             )
-        return net.eval().requires_grad_(False)
+        net.requires_grad_(False)
 
     def batches(self, part: Part, seed: int, reach: int) -> Batches:
         sampler = UniformBatchSampler(len(part), self.recipe.batch, seed)
@@ -147,15 +177,15 @@ class Run:
         setting, student = self.setting, self.nets[phase.net]
         several = self.fabric.world_size > 1
         method = make_method(phase.method, phase.options, gather="all" if several else None)
-        teacher = self.nets.get(phase.teacher)
+        teacher = phase.teacher and self.nets[phase.teacher]
         settings = Settings(
             self.steps(phase.steps or self.recipe.steps),
             phase.lr or self.recipe.lr,
             self.recipe.weight_decay,
         )
-        taps = Tapped(student, layers_of(student, method.layers, setting.student_layers))
-        answers = teacher and Teacher(
-            teacher.eval(), layers_of(teacher, method.layers, setting.teacher_layers)
+        taps = Tapped(student, self.layers(phase.net, method.layers))
+        answers = phase.teacher and Teacher(
+            teacher.eval(), self.layers(phase.teacher, method.layers)
         )
         torch.manual_seed(self.seed)  # of the method's parts, and dropout
         logs = Logs(self.folder, phase.name, self.fabric.is_global_zero)
