@@ -62,6 +62,26 @@ def features(function: str, name: str, x: Tensor) -> None:
         raise ValueError(f"{function}: {name} must have at least one feature, got 0")
 
 
+def probabilities(function: str, name: str, x: Tensor) -> None:
+    """(N, K) rows >= 0 with sum 1 within a hundredth, a half type's; NaN passes. Reads the values:
+    a synchronisation on a GPU.
+    """
+    tensor(function, name, x)
+    if x.dim() != 2 or x.shape[1] == 0:
+        raise ValueError(
+            f"{function}: {name} must be (N, K) probabilities, K >= 1, got shape {tuple(x.shape)}"
+        )
+    x = x.detach()
+    total = x.sum(1, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+    bad = (x < 0).any(1) | ((total - 1).abs() > 0.01)
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        raise ValueError(
+            f"{function}: {name} must be probabilities, rows >= 0 with sum 1, "
+            f"got a least entry of {x[row].min():.3g} and a sum of {total[row]:.3g} in row {row}"
+        )
+
+
 def feature_maps(function: str, name: str, x: Tensor) -> None:
     """An (N, C, H, W) tensor, none but N empty."""
     tensor(function, name, x)
@@ -108,6 +128,16 @@ def number(function: str, name: str, value: float, low: float = -math.inf) -> fl
     if not math.isfinite(value) or value < low:
         bound = "" if low == -math.inf else f" and >= {low:g}"
         raise ValueError(f"{function}: {name} must be finite{bound}, got {value}")
+    return value
+
+
+def integer(function: str, name: str, value: int, low: int = 0, high: int | None = None) -> int:
+    """An int in low..high."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{function}: {name} must be an int, got {type(value).__name__}")
+    if value < low or (high is not None and value > high):
+        bound = f">= {low}" if high is None else f"in {low}..{high}"
+        raise ValueError(f"{function}: {name} must be {bound}, got {value}")
     return value
 
 

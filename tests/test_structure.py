@@ -28,11 +28,22 @@ BELOW = {
     "compat": {"_checks", "reference"},
     "schedules": set(),
     "taps": set(),
+    "_kmeans": {"_checks"},
+    "samplers": {"_checks", "_kmeans"},
     "methods": {"functional", "nn", "compat", "schedules", "taps", "_checks"},
-    "__init__": {"functional", "nn", "compat", "methods", "schedules", "taps", "_backend"},
+    "__init__": {
+        "functional",
+        "nn",
+        "compat",
+        "methods",
+        "samplers",
+        "schedules",
+        "taps",
+        "_backend",
+    },
     "recipes": {"methods"},
     "results": set(),
-    "training": {"methods", "recipes", "results", "taps"},
+    "training": {"methods", "recipes", "results", "samplers", "taps"},
     "studies": {"training", "recipes", "results"},
     "demo": {"__init__", "studies", "training", "recipes", "results", "methods", "taps"},
     "__main__": {"__init__", "_native", "demo", "training", "results", "studies"},
@@ -157,7 +168,8 @@ def test_docstring(name):
 
 
 def test_public_names():
-    rooms = {"Tapped", "Teacher", "backend", "compat", "functional", "methods", "nn", "schedules"}
-    assert set(kdops.__all__) == {*rooms, *kdops.functional.__all__}
+    rooms = {"compat", "functional", "methods", "nn", "samplers", "schedules"}
+    names = {"Tapped", "Teacher", "backend"}
+    assert set(kdops.__all__) == {*rooms, *names, *kdops.functional.__all__}
     for name in kdops.functional.__all__:
         assert getattr(kdops, name) is getattr(kdops.functional, name)
