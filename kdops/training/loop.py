@@ -65,15 +65,16 @@ def make_fabric(accelerator: str = "auto", precision: str = "32-true", loggers=(
 
 
 @torch.no_grad()
-def predict(net: nn.Module, part: Part, rows: int = 1000) -> Tensor:
-    """Logits of a part in evaluation mode; the mode is put back."""
+def predict(net: nn.Module, part: Part, layer: str | None = None, rows: int = 1000) -> Tensor:
+    """A part's logits, or a tapped layer's values, in evaluation mode; the mode is put back."""
     device, training = next(net.parameters()).device, net.training
     net.eval()
     starts = range(0, len(part), rows)
     numbers = [list(range(start, min(start + rows, len(part)))) for start in starts]
-    logits = [net(part.__getitems__(batch)[0].to(device)) for batch in numbers]
+    outputs = [net(part.__getitems__(batch)[0].to(device)) for batch in numbers]
     net.train(training)
-    return torch.cat([getattr(x, "logits", x) for x in logits]).float().cpu()
+    found = [x.features[layer] if layer else getattr(x, "logits", x) for x in outputs]
+    return torch.cat(found).float().cpu()
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from ..methods import Labels
-from ..recipes.schema import Phase, Recipe, make_method
+from ..recipes.schema import Phase, Recipe, Sampler, make_method
+from ..samplers import GroupUniformBatchSampler, superclasses
 from ..taps import Tapped, Teacher
 from .batches import Batches, UniformBatchSampler
 from .data import FEW, REACH, Part, Split, few, without
@@ -162,9 +163,24 @@ class Run:
             )
         net.requires_grad_(False)
 
-    def batches(self, part: Part, seed: int, reach: int) -> Batches:
+    def batches(self, part: Part, seed: int, reach: int, phase: Phase | None = None) -> Batches:
+        drawn = phase.sampler if phase else None
         sampler = UniformBatchSampler(len(part), self.recipe.batch, seed)
+        if drawn:
+            sampler = GroupUniformBatchSampler(
+                self.groups(drawn, phase), drawn.per_group, sampler.batch_size, seed=seed
+            )
         return Batches(part, sampler, reach=reach, seed=seed, workers=self.setting.workers)
+
+    def groups(self, drawn: Sampler, phase: Phase) -> Tensor:
+        """Of the student's images: their classes, or k-means of the teacher's embeddings."""
+        if drawn.groups == "classes":
+            return self.part.labels
+        with Teacher(
+            self.nets[phase.teacher].eval(), self.layers(phase.teacher, ("embedding",))
+        ) as teacher:
+            embeddings = predict(teacher, self.part, "embedding")
+        return superclasses(embeddings, drawn.superclasses, seed=self.seed)
 
     def steps(self, steps: int) -> int:
         """A phase's steps in this setting."""
@@ -195,7 +211,7 @@ class Run:
                 taps,
                 answers,
                 method,
-                self.batches(self.part, self.seed, self.reach * setting.augment),
+                self.batches(self.part, self.seed, self.reach * setting.augment, phase),
                 settings,
                 val=self.split.val,
                 checkpoint=self.folder / f"{phase.name}.ckpt",
