@@ -131,8 +131,10 @@ def number(function: str, name: str, value: float, low: float = -math.inf) -> fl
     return value
 
 
-def integer(function: str, name: str, value: int, low: int = 0, high: int | None = None) -> int:
-    """An int in low..high."""
+def integer(
+    function: str, name: str, value: int, low: float = 0, high: int | None = None
+) -> int:
+    """An int in low..high; low may be -inf."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{function}: {name} must be an int, got {type(value).__name__}")
     if value < low or (high is not None and value > high):

@@ -5,19 +5,33 @@ from torch import Tensor
 
 from .. import _checks
 from ._composed import constant
-from ._rows import same_dtype
+from ._rows import REDUCTIONS, same_dtype
 from .kd_loss import kd_loss
 
 
 def _decoupled(x: Tensor, label: Tensor, counted: Tensor, temperature: float):
-    """Logits of (target, all others), and of the others alone; an ignored row is 0."""
+    """Logits of (target, all others), the others alone, and whether there are any."""
     x = x if x.dtype == torch.float64 else x.float()
     x = x.masked_fill(~counted, 0.0)
     rest = x.scatter(-1, label, -torch.inf)
     none = (rest == -torch.inf).all(-1, keepdim=True)
-    others = torch.logsumexp(rest.masked_fill(none, 0.0) / temperature, -1, keepdim=True)
+    largest = rest.detach().amax(-1, keepdim=True).masked_fill(none, 0.0)
+    others = torch.logsumexp((rest - largest).masked_fill(none, 0.0) / temperature, -1, True)
     others = (temperature * others).masked_fill(none, -torch.inf)
-    return torch.cat([x.gather(-1, label), others], -1), rest
+    return torch.cat([x.gather(-1, label) - largest, others], -1), rest, none
+
+
+def _check(student, teacher, target, weights, reduction, ignore_index):
+    _checks.logits("dkd_loss", student, teacher)
+    for name, weight in weights.items():
+        _checks.number("dkd_loss", name, weight)
+    _checks.one_of("dkd_loss", "reduction", reduction, REDUCTIONS)
+    _checks.integer("dkd_loss", "ignore_index", ignore_index)
+    _checks.target("dkd_loss", target, student)
+    if student.shape[-1] < 2:
+        raise ValueError("dkd_loss: student must have at least two classes, got 1")
+    if not torch.compiler.is_compiling():
+        _checks.label_range("dkd_loss", target, student.shape[-1], ignore_index)
 
 
 def dkd_loss(
@@ -53,7 +67,8 @@ def dkd_loss(
         teacher_grad: whether the teacher gets its gradient too.
     Returns:
         A scalar, or the leading shape for 'none'; float32, float64 for float64 inputs. No counted
-        row: 0. Two classes have no second part.
+        row: 0. Two classes, and a row whose other logits are all -inf in the teacher, have no
+        second part. Infinite logits else and NaN as in `kd_loss`.
     Raises:
         TypeError: for a wrong type or dtype. ValueError: for a wrong shape or range. IndexError:
         for a label out of range; the host reads the labels, on a GPU too. RuntimeError: for two
@@ -66,20 +81,16 @@ def dkd_loss(
     >>> student = torch.randn(64, 10, requires_grad=True)
     >>> dkd_loss(student, torch.randn(64, 10), torch.randint(10, (64,))).backward()
     """
-    _checks.logits("dkd_loss", student, teacher)
     temperature = _checks.temperature("dkd_loss", temperature)
-    for name, weight in (("target_weight", target_weight), ("rest_weight", rest_weight)):
-        _checks.number("dkd_loss", name, weight)
-    _checks.target("dkd_loss", target, student)
-    if student.shape[-1] < 2:
-        raise ValueError("dkd_loss: student must have at least two classes, got 1")
-    if not torch.compiler.is_compiling():
-        _checks.label_range("dkd_loss", target, student.shape[-1], ignore_index)
+    weights = {"target_weight": target_weight, "rest_weight": rest_weight}
+    _check(student, teacher, target, weights, reduction, ignore_index)
     counted = (target != ignore_index).unsqueeze(-1)
     label = target.long().unsqueeze(-1).masked_fill(~counted, 0)
     student, teacher = same_dtype(student, constant(teacher, teacher_grad))
-    binary, rest = _decoupled(student, label, counted, temperature)
-    binary_teacher, rest_teacher = _decoupled(teacher, label, counted, temperature)
+    binary, rest, none = _decoupled(student, label, counted, temperature)
+    binary_teacher, rest_teacher, none_teacher = _decoupled(teacher, label, counted, temperature)
+    rest = rest.masked_fill(none | none_teacher, 0.0)
+    rest_teacher = rest_teacher.masked_fill(none_teacher, 0.0)
     options = {
         "temperature": temperature,
         "reduction": reduction,

@@ -58,8 +58,7 @@ def _check(student, teacher, target, kd_weight, ce_weight, reduction, ignore_ind
     _checks.number("kd_loss", "kd_weight", kd_weight)
     _checks.number("kd_loss", "ce_weight", ce_weight)
     _checks.one_of("kd_loss", "reduction", reduction, REDUCTIONS)
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
-        raise TypeError(f"kd_loss: ignore_index must be an int, got {type(ignore_index).__name__}")
+    _checks.integer("kd_loss", "ignore_index", ignore_index)
     if target is not None:
         _checks.target("kd_loss", target, student)
     elif ce_weight > 0:
