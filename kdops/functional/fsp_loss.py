@@ -4,6 +4,7 @@ from torch import Tensor
 
 from .. import _checks, reference
 from ._composed import constant, same_batch
+from ._dispatch import in_full_precision
 
 REDUCTIONS = ("mean", "batchmean", "sum", "none")
 
@@ -22,6 +23,10 @@ def _check(student, teacher):
             f"fsp_loss: student must have teacher's channels {wanted} in its two layers, "
             f"got {channels}"
         )
+
+
+def _formula(tensors, scalars):
+    return reference.fsp_loss(tensors[:2], tensors[2:], reduction=scalars[0])
 
 
 def fsp_loss(
@@ -57,5 +62,5 @@ def fsp_loss(
     """
     _check(student, teacher)
     _checks.one_of("fsp_loss", "reduction", reduction, REDUCTIONS)
-    first, second = (constant(x, teacher_grad) for x in teacher)
-    return reference.fsp_loss(tuple(student), (first, second), reduction=reduction)
+    tensors = (*student, *(constant(x, teacher_grad) for x in teacher))
+    return in_full_precision(_formula, tensors, (reduction,))
