@@ -119,6 +119,16 @@ def relation(function: str, students: Sequence[Tensor], teacher: Tensor) -> None
             )
 
 
+def same_width(function: str, name: str, layers: Sequence[Tensor]) -> None:
+    """Two layers of a network whose rows can be subtracted."""
+    first, second = (tuple(x.shape) for x in layers)
+    if first[1] != second[1]:
+        raise ValueError(
+            f"{function}: {name} must have as many features in both layers, "
+            f"got {first} and {second}"
+        )
+
+
 def number(function: str, name: str, value: float, low: float = -math.inf) -> float:
     """A finite real number, at least low."""
     if type(value) is float and low <= value < math.inf and value > -math.inf:

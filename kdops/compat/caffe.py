@@ -57,5 +57,6 @@ def irg_transform_loss(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Te
     for name, layers in (("student", student), ("teacher", teacher)):
         _checks.pair("irg_transform_loss", name, layers)
         _checks.relation("irg_transform_loss", layers, student[0])
+        _checks.same_width("irg_transform_loss", name, layers)
     first, second = (x.detach() for x in teacher)
     return (_change(*student) - _change(first, second)).square().sum() / 2

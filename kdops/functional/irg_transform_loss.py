@@ -15,11 +15,8 @@ def _check(student, teacher, part):
         _checks.pair(name, side, layers)
         for x in layers:
             _checks.features(name, side, x)
-        if part == "vertex" and layers[0].shape[1] != layers[1].shape[1]:
-            raise ValueError(
-                f"{name}: {side} must have as many features in both layers for part='vertex', "
-                f"got {tuple(layers[0].shape)} and {tuple(layers[1].shape)}"
-            )
+        if part == "vertex":
+            _checks.same_width(name, side, layers)
     for x in teacher:
         _checks.relation(name, student, x)
 

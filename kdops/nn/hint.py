@@ -47,9 +47,10 @@ class HintRegressor(nn.Sequential):
         self, student: Sequence[int], teacher: Sequence[int], *, activation: str | None = None
     ):
         student, teacher = tuple(student), tuple(teacher)
-        if len(student) != len(teacher) or len(student) not in (1, 3):
+        sizes = len(student) == len(teacher) and len(student) in (1, 3)
+        if not sizes or min(*student, *teacher) < 1:
             raise ValueError(
-                "HintRegressor: student and teacher must both be (C, H, W) or (C,), "
+                "HintRegressor: student and teacher must both be (C, H, W) or (C,) of sizes >= 1, "
                 f"got {student} and {teacher}"
             )
         if activation not in ACTIVATIONS:
@@ -90,8 +91,11 @@ class VIDLoss(nn.Module):
         reduction: str = "mean",
     ):
         super().__init__()
-        if not 0 <= eps < variance:
-            raise ValueError(f"VIDLoss: variance must be above eps, got {variance} and {eps}")
+        if not 0 <= eps < variance < math.inf:
+            raise ValueError(
+                "VIDLoss: variance must be finite and above eps >= 0, "
+                f"got variance {variance} and eps {eps}"
+            )
         hidden = hidden or teacher
         self.regressor = nn.Sequential(
             nn.Conv2d(student, hidden, 1),
@@ -100,9 +104,9 @@ class VIDLoss(nn.Module):
             nn.ReLU(),
             nn.Conv2d(hidden, teacher, 1),
         )
-        self.raw_variance = nn.Parameter(
-            torch.full((teacher,), math.log(math.expm1(variance - eps)))
-        )
+        # softplus(raw) = variance - eps
+        raw = variance - eps + math.log(-math.expm1(eps - variance))
+        self.raw_variance = nn.Parameter(torch.full((teacher,), raw))
         self.eps, self.reduction = eps, reduction
 
     def variance(self) -> Tensor:
