@@ -1,7 +1,7 @@
 """Modules over kdops.functional: losses with their options, and the parts that have parameters."""
 
 from .hint import HintRegressor, VIDLoss
-from .information_flow import InformationFlowLoss
+from .information_flow import InformationFlowLoss, information_flow, match_layers
 from .losses import (
     CCKDLoss,
     IRGLoss,
@@ -35,4 +35,6 @@ __all__ = [
     "SPLoss",
     "SoftCrossEntropyLoss",
     "VIDLoss",
+    "information_flow",
+    "match_layers",
 ]

@@ -1,7 +1,9 @@
-"""HKD: probabilities of neighbours in several layers, each with a weight."""
+"""HKD: probabilities of neighbours in several layers, and which layers go together."""
 
+import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from .. import functional as F
@@ -34,6 +36,8 @@ class InformationFlowLoss(nn.Module):
     ):
         super().__init__()
         self.kernels = tuple(kernels)
+        if not self.kernels:
+            raise ValueError("InformationFlowLoss: kernels must hold at least one, got none")
         self.divergence, self.include_self = divergence, include_self
         self.reduction, self.eps = reduction, eps
 
@@ -60,3 +64,81 @@ class InformationFlowLoss(nn.Module):
             for ours, theirs, weight in zip(student, teacher, weights, strict=True)
             for kernel in self.kernels
         )
+
+
+def _check(layers, target):
+    if target.dim() != (2 if target.is_floating_point() else 1):
+        raise ValueError(
+            "information_flow: target must be (N,) labels or (N, D) features, "
+            f"got {target.dtype} of shape {tuple(target.shape)}"
+        )
+    for x in layers:
+        if x.dim() != 2 or len(x) != len(target):
+            raise ValueError(
+                f"information_flow: layers must be (N, D) features with target's {len(target)} "
+                f"rows, got shape {tuple(x.shape)}"
+            )
+
+
+def _centred_kernel(x: Tensor) -> Tensor:
+    """(1 + cosine) / 2, or whether labels are equal; less the means of rows and of columns."""
+    if x.is_floating_point():
+        k = F.rbf_correlation(x, gamma=0.5, order=1) * (math.e / 2)
+    else:
+        k = (x[:, None] == x[None]).float()
+    return k - k.mean(0) - k.mean(1, keepdim=True) + k.mean()
+
+
+@torch.no_grad()
+def information_flow(layers: Sequence[Tensor], target: Tensor) -> Tensor:
+    """How much each layer tells about the target: a network's information flow vector.
+
+        omega_l = 1/N^2 sum_ij K~_ij L~_ij
+
+    K~ and L~ are the cosine kernels of the layer and of the target with centred rows and columns:
+    quadratic mutual information in its information potentials, V_in + V_all - 2 V_between.
+
+    Args:
+        layers: (N, D) features, one a layer.
+        target: (N,) labels, or (N, D') features such as the teacher's last layer.
+    Returns:
+        (L,) values >= 0 without gradient, L = len(layers) >= 1. No row: 0.
+    Raises:
+        TypeError: for a wrong dtype. ValueError: for a wrong shape.
+    Source: Passalis, Tzelepi, Tefas, 2020, "Heterogeneous Knowledge Distillation using Information
+        Flow Modeling", section 3.1; Torkkola, 2003, "Feature Extraction by Non-Parametric Mutual
+        Information Maximization", section 3.
+    """
+    _check(layers, target)
+    wanted = _centred_kernel(target)
+    flow = torch.stack([(_centred_kernel(x) * wanted).sum() for x in layers])
+    return flow / max(1, len(target) ** 2)
+
+
+def match_layers(student: Sequence[float], teacher: Sequence[float]) -> list[int]:
+    """The teacher's layer for each layer of the student, by information flow.
+
+        argmin_k (omega'_k - omega_l)^2 for a hidden layer l; the last goes to the last
+
+    Args:
+        student: omega, one finite number a layer, see `information_flow`.
+        teacher: omega', the same of the teacher.
+    Returns:
+        An index of a teacher's layer for each of student's; the first of equally near ones.
+    Raises:
+        ValueError: for no layer, or values that are not finite.
+    Source: Passalis, Tzelepi, Tefas, 2020, "Heterogeneous Knowledge Distillation using Information
+        Flow Modeling", section 3.1.
+
+    >>> match_layers([0.1, 0.5, 0.9], [0.05, 0.2, 0.45, 1.0])
+    [0, 2, 3]
+    """
+    student, teacher = ([float(x) for x in omega] for omega in (student, teacher))
+    for name, omega in (("student", student), ("teacher", teacher)):
+        if not omega or not all(map(math.isfinite, omega)):
+            raise ValueError(
+                f"match_layers: {name} must hold one finite number a layer, got {omega}"
+            )
+    layers = range(len(teacher))
+    hidden = [min(layers, key=lambda k: abs(teacher[k] - x)) for x in student[:-1]]
+    return [*hidden, layers[-1]]
