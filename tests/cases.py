@@ -222,6 +222,7 @@ LOSSES = [
     _case("cckd_loss", "pairs", _CONGRUENCE),
     _case("cckd_loss", "pairs", _CONGRUENCE, "exact", order=None),
     _case("cckd_loss", "pairs", _CONGRUENCE, "order3", order=3, gamma=1.0),
+    _case("cckd_loss", "pairs", _CONGRUENCE, "bilinear", kernel="bilinear"),
     _case("pkt_loss", "pairs", _CONDITIONAL),
     _case("pkt_loss", "pairs", _CONDITIONAL, "jeffreys", divergence="jeffreys", include_self=False),
     _case("pkt_loss", "pairs", _STUDENT_T, "student_t", kernel="student_t"),
