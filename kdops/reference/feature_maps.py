@@ -43,7 +43,7 @@ def flow(first: Tensor, second: Tensor) -> Tensor:
     """(N, C1, C2): inner products of channels over positions, over their number."""
     first, second = accumulation(first), accumulation(second)
     a, b = at_most(first, second.shape[2:]), at_most(second, first.shape[2:])
-    return a.flatten(2) @ b.flatten(2).mT / a[0, 0].numel()
+    return a.flatten(2) @ b.flatten(2).mT / (a.shape[2] * a.shape[3])
 
 
 def fsp_loss(

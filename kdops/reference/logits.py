@@ -32,6 +32,20 @@ def correlation_distance(p: Tensor, q: Tensor, dim: int) -> Tensor:
     return torch.where(constant & other_constant, 0.0, value)
 
 
+def rows_and_columns(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """softmax(logits / T) less 1/C, and its columns up to the shift and scale that do not matter.
+
+    Nearly equal logits keep their digits, and a column of tiny probabilities does not underflow.
+    """
+    d = (logits - logits.detach().amax(-1, keepdim=True)) / temperature
+    e, total = torch.expm1(d), d.exp().sum(-1, keepdim=True)
+    above = (e - e.mean(-1, keepdim=True)) / total
+    log_p = d - total.log()
+    largest = log_p.detach().amax(0).clamp(min=torch.finfo(d.dtype).min)  # -inf where masked
+    near = above.abs().amax(0) < largest.exp() / 2
+    return above, torch.where(near, above, (log_p - largest).exp())
+
+
 def dist_loss(
     student: Tensor,
     teacher: Tensor,
@@ -42,7 +56,11 @@ def dist_loss(
 ) -> Tensor:
     if student.numel() == 0:
         return accumulation(student).sum()
-    q, p = ((accumulation(x).flatten(0, -2) / temperature).softmax(-1) for x in (student, teacher))
-    inter = correlation_distance(q, p, 1).mean()
-    intra = correlation_distance(q, p, 0).mean()
+    ours, theirs = (
+        rows_and_columns(accumulation(x).flatten(0, -2), temperature) for x in (student, teacher)
+    )
+    inter, intra = (
+        correlation_distance(q, p, dim).mean()
+        for q, p, dim in zip(ours, theirs, (1, 0), strict=True)
+    )
     return temperature**2 * (inter_weight * inter + intra_weight * intra)
