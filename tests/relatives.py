@@ -44,7 +44,7 @@ class Relative:
             options["target"] = torch.arange(ours.shape[0]) % ours.shape[1]
             options["target"][3:4] = -100
         if self.stem == "vid_loss":
-            options["variance"] = torch.linspace(0.5, 2, ours.shape[1], dtype=ours.dtype)
+            options["variance"] = torch.linspace(0.5, 3, ours.shape[1], dtype=ours.dtype)
         return function(ours, theirs, **{**options, **more})
 
 
