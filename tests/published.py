@@ -112,3 +112,14 @@ def sp(student: Tensor, teacher: Tensor) -> Tensor:
     with torch.no_grad():
         target = F.normalize(teacher @ teacher.t(), p=2, dim=1)
     return F.mse_loss(F.normalize(student @ student.t(), p=2, dim=1), target)
+
+
+def dist(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """T^2 (2 - mean correlation of rows - mean correlation of columns), without its eps: DIST."""
+    q, p = (F.softmax(x / temperature, dim=1) for x in (student, teacher))
+
+    def distance(q: Tensor, p: Tensor) -> Tensor:
+        q, p = (x - x.mean(1, keepdim=True) for x in (q, p))
+        return 1 - F.cosine_similarity(q, p, dim=1, eps=0).mean()
+
+    return temperature**2 * (distance(q, p) + distance(q.t(), p.t()))
