@@ -4,6 +4,7 @@ from torch import Tensor
 
 from .. import _checks, reference
 from ._composed import constant, same_batch
+from ._rows import same_dtype
 
 REDUCTIONS = ("mean", "batchmean", "sum", "none")
 
@@ -24,7 +25,7 @@ def at_loss(
     Args:
         student: (N, C, H, W) feature maps; float32, float64, bfloat16 or float16.
         teacher: (N, C', H', W') feature maps; where a side differs the longer one is averaged
-            over cells to the shorter.
+            over cells to the shorter. Another float type is promoted.
         p: power of the activations, >= 1; the published code's 2.
         squared: False takes |a - a'| itself, as the paper writes, one value a sample.
         reduction: 'mean' over samples and positions, as published code does; 'batchmean' over
@@ -49,5 +50,5 @@ def at_loss(
     same_batch("at_loss", student, teacher)
     _checks.number("at_loss", "p", p, low=1)
     _checks.one_of("at_loss", "reduction", reduction, REDUCTIONS)
-    teacher = constant(teacher, teacher_grad)
+    student, teacher = same_dtype(student, constant(teacher, teacher_grad))
     return reference.at_loss(student, teacher, p=p, squared=squared, reduction=reduction)

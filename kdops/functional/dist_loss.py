@@ -4,6 +4,7 @@ from torch import Tensor
 
 from .. import _checks, reference
 from ._composed import constant
+from ._rows import same_dtype
 
 
 def dist_loss(
@@ -25,7 +26,7 @@ def dist_loss(
     Args:
         student: (..., C) raw logits; float32, float64, bfloat16 or float16. All leading dimensions
             are rows.
-        teacher: the same shape; nothing is broadcast.
+        teacher: the same shape; another float type is promoted, nothing is broadcast.
         temperature: T in [2^-20, 2^20].
         inter_weight: of the rows, finite.
         intra_weight: of the columns, finite.
@@ -48,8 +49,7 @@ def dist_loss(
     _checks.logits("dist_loss", student, teacher)
     temperature = _checks.temperature("dist_loss", temperature)
     return reference.dist_loss(
-        student,
-        constant(teacher, teacher_grad),
+        *same_dtype(student, constant(teacher, teacher_grad)),
         temperature=temperature,
         inter_weight=_checks.number("dist_loss", "inter_weight", inter_weight),
         intra_weight=_checks.number("dist_loss", "intra_weight", intra_weight),

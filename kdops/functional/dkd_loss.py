@@ -1,5 +1,7 @@
 """Decoupled KD: the target class against the rest, and the rest among themselves."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,7 @@ def _check(student, teacher, target, weights, reduction, ignore_index):
     for name, weight in weights.items():
         _checks.number("dkd_loss", name, weight)
     _checks.one_of("dkd_loss", "reduction", reduction, REDUCTIONS)
-    _checks.integer("dkd_loss", "ignore_index", ignore_index)
+    _checks.integer("dkd_loss", "ignore_index", ignore_index, low=-math.inf)
     _checks.target("dkd_loss", target, student)
     if student.shape[-1] < 2:
         raise ValueError("dkd_loss: student must have at least two classes, got 1")

@@ -5,6 +5,7 @@ from torch import Tensor
 from .. import _checks, reference
 from ._composed import constant, same_batch
 from ._dispatch import in_full_precision
+from ._rows import same_dtype
 
 REDUCTIONS = ("mean", "batchmean", "sum", "none")
 
@@ -43,7 +44,8 @@ def fsp_loss(
     Args:
         student: a pair of (N, C, H, W) feature maps, of two layers; float32, float64, bfloat16 or
             float16. The larger of the pair is averaged over cells to the smaller's size.
-        teacher: the same of the teacher: as many samples and channels, any sizes.
+        teacher: the same of the teacher: as many samples and channels, any sizes. Another float
+            type is promoted.
         reduction: 'mean' over samples and channel pairs, as published code does; 'batchmean' over
             samples; 'sum'; 'none' gives (N, C1, C2).
         teacher_grad: whether the teacher gets its gradient too.
@@ -62,5 +64,5 @@ def fsp_loss(
     """
     _check(student, teacher)
     _checks.one_of("fsp_loss", "reduction", reduction, REDUCTIONS)
-    tensors = (*student, *(constant(x, teacher_grad) for x in teacher))
+    tensors = same_dtype(*student, *(constant(x, teacher_grad) for x in teacher))
     return in_full_precision(_formula, tensors, (reduction,))

@@ -18,7 +18,8 @@ def hint_loss(
     Args:
         student: (N, ...) the guided layer, after its regressor (`kdops.nn.HintRegressor`); float32,
             float64, bfloat16 or float16.
-        teacher: the hint layer, the same shape; nothing is broadcast.
+        teacher: the hint layer, the same shape; another float type is promoted, nothing is
+            broadcast.
         reduction: 'batchmean' divides by N, the paper's; 'mean' by the number of entries: half of
             the mean squared error of one-stage codes; 'sum'; 'none' gives the shape of student.
         teacher_grad: whether the teacher gets its gradient too.

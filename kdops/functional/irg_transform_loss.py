@@ -4,6 +4,7 @@ from torch import Tensor
 
 from .. import _checks, reference
 from ._composed import constant
+from ._rows import same_dtype
 from .pairwise_distance import pairwise_distance
 
 PARTS, REDUCTIONS = ("vertex", "edge"), ("mean", "sum")
@@ -21,7 +22,7 @@ def _check(student, teacher, part):
         _checks.relation(name, student, x)
 
 
-def _edge_change(layers) -> Tensor:
+def _edge_change(*layers: Tensor) -> Tensor:
     first, second = (pairwise_distance(x, squared=True, normalize="max") for x in layers)
     return (first - second).square().sum()
 
@@ -44,7 +45,8 @@ def irg_transform_loss(
 
     Args:
         student: a pair of (N, D) features, of two layers; float32, float64, bfloat16 or float16.
-        teacher: a pair of (N, D') features; its D' may differ from D.
+        teacher: a pair of (N, D') features; its D' may differ from D, another float type is
+            promoted.
         part: 'vertex' needs the same D in the two layers of a network, 'edge' does not.
         reduction: 'mean' as above; 'sum' leaves out 1/N, and 1/N^2.
         teacher_grad: whether the teacher gets its gradient too.
@@ -65,9 +67,8 @@ def irg_transform_loss(
     _checks.one_of("irg_transform_loss", "part", part, PARTS)
     _checks.one_of("irg_transform_loss", "reduction", reduction, REDUCTIONS)
     _check(student, teacher, part)
-    teacher = tuple(constant(x, teacher_grad) for x in teacher)
+    a, b, c, d = same_dtype(*student, *(constant(x, teacher_grad) for x in teacher))
     if part == "vertex":
-        return reference.irg_transform_loss(tuple(student), teacher, reduction=reduction)
-    count = max(1, len(teacher[0]) ** 2) if reduction == "mean" else 1
-    ours, theirs = (_edge_change(layers) / count for layers in (student, teacher))
-    return (ours - theirs).square()
+        return reference.irg_transform_loss((a, b), (c, d), reduction=reduction)
+    count = max(1, len(a) ** 2) if reduction == "mean" else 1
+    return (_edge_change(a, b) / count - _edge_change(c, d) / count).square()

@@ -1,5 +1,7 @@
 """Hinton's distillation loss: temperature KL and cross-entropy in one pass over the logits."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -58,7 +60,7 @@ def _check(student, teacher, target, kd_weight, ce_weight, reduction, ignore_ind
     _checks.number("kd_loss", "kd_weight", kd_weight)
     _checks.number("kd_loss", "ce_weight", ce_weight)
     _checks.one_of("kd_loss", "reduction", reduction, REDUCTIONS)
-    _checks.integer("kd_loss", "ignore_index", ignore_index)
+    _checks.integer("kd_loss", "ignore_index", ignore_index, low=-math.inf)
     if target is not None:
         _checks.target("kd_loss", target, student)
     elif ce_weight > 0:

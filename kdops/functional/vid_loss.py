@@ -4,6 +4,7 @@ from torch import Tensor
 
 from .. import _checks, reference
 from ._composed import constant, same_shape
+from ._rows import same_dtype
 
 REDUCTIONS = ("mean", "batchmean", "sum", "none")
 
@@ -25,7 +26,7 @@ def vid_loss(
     Args:
         student: (N, C, ...) prediction of the teacher's layer; float32, float64, bfloat16 or
             float16.
-        teacher: the same shape; nothing is broadcast.
+        teacher: the same shape; another float type is promoted, nothing is broadcast.
         variance: (C,), > 0; what is not gives NaN.
         reduction: 'mean' over all entries, as published code does; 'batchmean' over samples; 'sum';
             'none' gives student's shape.
@@ -52,5 +53,5 @@ def vid_loss(
             f"got {tuple(variance.shape)}"
         )
     _checks.one_of("vid_loss", "reduction", reduction, REDUCTIONS)
-    teacher = constant(teacher, teacher_grad)
-    return reference.vid_loss(student, teacher, variance, reduction=reduction)
+    tensors = same_dtype(student, constant(teacher, teacher_grad), variance)
+    return reference.vid_loss(*tensors, reduction=reduction)
