@@ -141,9 +141,7 @@ def number(function: str, name: str, value: float, low: float = -math.inf) -> fl
     return value
 
 
-def integer(
-    function: str, name: str, value: int, low: float = 0, high: int | None = None
-) -> int:
+def integer(function: str, name: str, value: int, low: float = 0, high: int | None = None) -> int:
     """An int in low..high; low may be -inf."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{function}: {name} must be an int, got {type(value).__name__}")
