@@ -6,40 +6,32 @@ import torch
 from torch import Tensor
 
 from .numbers import accumulation, over, power_of_two, root
+from .share import WHOLE, Share
 
 
-def squared_distances(x: Tensor) -> Tensor:
-    """|x_i - x_j|^2 by direct differences: exact zeros, nothing cancels."""
-    return (x[:, None] - x[None]).square().sum(-1)
-
-
-def off_diagonal(x: Tensor) -> Tensor:
-    return ~torch.eye(x.shape[0], dtype=torch.bool, device=x.device)
-
-
-def bounded(x: Tensor, eps: float | Tensor) -> Tensor:
+def bounded(x: Tensor, eps: float | Tensor, share: Share = WHOLE) -> Tensor:
     """Squared distances bounded below by eps off the diagonal, which keeps its 0 (or NaN)."""
-    squared = squared_distances(x)
-    return torch.where(off_diagonal(x), squared.clamp(min=eps), squared)
+    squared = share.squared_distances(x)
+    return torch.where(share.off_diagonal(x), squared.clamp(min=eps), squared)
 
 
-def mean_distance(d: Tensor) -> Tensor:
+def mean_distance(d: Tensor, share: Share = WHOLE) -> Tensor:
     """Mean over the N (N - 1) ordered pairs, 0 when there is none."""
-    rows = d.shape[0]  # len() would fix it in an exported program
-    return d.sum() / max(1, rows * (rows - 1))
+    rows = d.shape[1]  # len() would fix it in an exported program
+    return share.total(d) / max(1, rows * (rows - 1))
 
 
-def mean_normalised_distances(x: Tensor, eps: float) -> Tensor:
+def mean_normalised_distances(x: Tensor, eps: float, share: Share = WHOLE) -> Tensor:
     """Distances over their mean; the power of two cancels in the quotient."""
     scale = power_of_two(x, floor=math.sqrt(eps))
-    d = root(bounded(x * scale, eps * scale * scale))
-    return over(d, mean_distance(d))
+    d = root(bounded(x * scale, eps * scale * scale, share))
+    return over(d, mean_distance(d, share))
 
 
-def max_normalised_squared_distances(x: Tensor) -> Tensor:
+def max_normalised_squared_distances(x: Tensor, share: Share = WHOLE) -> Tensor:
     """Squared distances over their maximum, which takes part in the gradient."""
-    squared = squared_distances(x * power_of_two(x))
-    return over(squared, squared.amax()) if squared.numel() else squared
+    squared = share.squared_distances(x * power_of_two(x))
+    return over(squared, share.largest(squared)) if x.numel() else squared
 
 
 def pairwise_distance(
@@ -56,11 +48,11 @@ def pairwise_distance(
     return d / scale / scale if squared else d / scale
 
 
-def triplet_angle(x: Tensor, *, eps: float = 0.0) -> Tensor:
+def triplet_angle(x: Tensor, *, eps: float = 0.0, share: Share = WHOLE) -> Tensor:
     x = accumulation(x)
     scale = power_of_two(x, floor=eps)
     x = x * scale
-    difference = x[None] - x[:, None]
+    difference = x[None] - share.rows(x)[:, None]
     length = root(difference.square().sum(-1, keepdim=True))
     bounded = torch.where(length == 0, 0.0, length.clamp(min=eps * scale))
     unit = over(difference, bounded)
@@ -78,25 +70,30 @@ def taylor_coefficients(gamma: float, order: int) -> list[float]:
     return [math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p) for p in range(order + 1)]
 
 
-def correlation(x: Tensor, kernel: str, normalize: bool) -> Tensor:
+def correlation(x: Tensor, kernel: str, normalize: bool, share: Share = WHOLE) -> Tensor:
     """Inner products, or distances of the rows' means."""
     if normalize:
         x = unit_rows(x)
     if kernel == "bilinear":
-        return (x[:, None] * x[None]).sum(-1)
+        return share.products(x)
     mean = x.mean(1)
-    return (mean[:, None] - mean[None]).abs()
+    return (share.rows(mean)[:, None] - mean[None]).abs()
 
 
 def rbf_correlation(
-    x: Tensor, *, gamma: float = 0.4, order: int | None = 2, normalize: bool = True
+    x: Tensor,
+    *,
+    gamma: float = 0.4,
+    order: int | None = 2,
+    normalize: bool = True,
+    share: Share = WHOLE,
 ) -> Tensor:
     x = accumulation(x)
     if normalize and x.numel():
         x = unit_rows(x)
     if order is None:
-        return torch.exp(-gamma * squared_distances(x))
-    gram = (x[:, None] * x[None]).sum(-1)
+        return torch.exp(-gamma * share.squared_distances(x))
+    gram = share.products(x)
     value = torch.zeros_like(gram)
     for coefficient in reversed(taylor_coefficients(gamma, order)):
         value = value * gram + coefficient

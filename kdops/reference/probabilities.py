@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from .maps import off_diagonal, squared_distances, unit_rows
+from .maps import unit_rows
 from .numbers import accumulation, over, power_of_two, root
 from .rows import kl_terms
+from .share import WHOLE, Share
 
 
 def bounded_unit_rows(x: Tensor, eps: float) -> Tensor:
@@ -15,16 +16,17 @@ def bounded_unit_rows(x: Tensor, eps: float) -> Tensor:
     return x / (root(x.square().sum(-1, keepdim=True)) + eps)
 
 
-def similarity(x: Tensor, kernel: str, include_self: bool, eps: float) -> Tensor:
+def similarity(
+    x: Tensor, kernel: str, include_self: bool, eps: float, share: Share = WHOLE
+) -> Tensor:
     """(1 + cosine) / 2 or 1 / (1 + distance); 0 for a row with itself where that is excluded."""
     if kernel == "cosine":
-        unit = bounded_unit_rows(x, eps)
-        k = (1 + (unit[:, None] * unit[None]).sum(-1)) / 2
+        k = (1 + share.products(bounded_unit_rows(x, eps))) / 2
         k = torch.where(k > 0, k, k * 0)  # not 0.0: NaN stays
     else:
         scale = power_of_two(x)
-        k = 1 / (1 + root(squared_distances(x * scale) + eps * scale * scale) / scale)
-    return k if include_self else torch.where(off_diagonal(x), k, 0.0)
+        k = 1 / (1 + root(share.squared_distances(x * scale) + eps * scale * scale) / scale)
+    return k if include_self else torch.where(share.off_diagonal(x), k, 0.0)
 
 
 def divergence_rows(k: Tensor, k_teacher: Tensor, divergence: str) -> Tensor:
@@ -51,12 +53,12 @@ def published_kl_rows(k: Tensor, k_teacher: Tensor, eps: float) -> Tensor:
     return (p * torch.log((p + eps) / (q + eps))).sum(-1)
 
 
-def reduce_power(value: Tensor, rows: int, reduction: str) -> Tensor:
+def reduce_power(value: Tensor, rows: int, reduction: str, share: Share = WHOLE) -> Tensor:
     """'mean' divides by rows^2, 'batchmean' by rows."""
     if reduction == "none":
         return value
     divisor = {"sum": 1, "batchmean": max(1, rows), "mean": max(1, rows * rows)}[reduction]
-    return value.sum() / divisor
+    return share.total(value) / divisor
 
 
 def pkt_loss(
@@ -68,26 +70,33 @@ def pkt_loss(
     include_self: bool = True,
     reduction: str = "batchmean",
     eps: float = 0.0,
+    share: Share = WHOLE,
 ) -> Tensor:
     student, teacher = accumulation(student), accumulation(teacher)
-    k, k_teacher = (similarity(x, kernel, include_self, eps) for x in (student, teacher))
+    k, k_teacher = (similarity(x, kernel, include_self, eps, share) for x in (student, teacher))
     if eps and divergence == "kl":
         rows = published_kl_rows(k, k_teacher, eps)
     else:
         rows = divergence_rows(k, k_teacher, divergence)
-    return reduce_power(rows, student.shape[0], reduction)
+    return reduce_power(rows, student.shape[0], reduction, share)
 
 
-def row_normalised_gram(x: Tensor, norm: int) -> Tensor:
+def row_normalised_gram(x: Tensor, norm: int, share: Share = WHOLE) -> Tensor:
     """Inner products over their row's Euclidean length, or over its sum of magnitudes."""
     x = accumulation(x)
-    x = x * power_of_two(x)
-    gram = (x[:, None] * x[None]).sum(-1)
+    gram = share.products(x * power_of_two(x))
     if norm == 1:
         return over(gram, gram.abs().sum(-1, keepdim=True))
     return over(gram, root(gram.square().sum(-1, keepdim=True)))
 
 
-def sp_loss(student: Tensor, teacher: Tensor, *, reduction: str = "mean", norm: int = 2) -> Tensor:
-    value = (row_normalised_gram(student, norm) - row_normalised_gram(teacher, norm)).square()
-    return reduce_power(value, student.shape[0], reduction)
+def sp_loss(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    reduction: str = "mean",
+    norm: int = 2,
+    share: Share = WHOLE,
+) -> Tensor:
+    ours, theirs = (row_normalised_gram(x, norm, share) for x in (student, teacher))
+    return reduce_power((ours - theirs).square(), student.shape[0], reduction, share)

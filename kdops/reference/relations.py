@@ -14,6 +14,7 @@ from .maps import (
     triplet_angle,
 )
 from .numbers import accumulation, over, power_of_two
+from .share import WHOLE, Share
 
 Students = Tensor | Sequence[Tensor]
 
@@ -27,7 +28,12 @@ def square(u: Tensor, v: Tensor) -> Tensor:
 
 
 def relation(
-    students: Students, teacher: Tensor, make_map: Callable, compare: Callable, reduction: str
+    students: Students,
+    teacher: Tensor,
+    make_map: Callable,
+    compare: Callable,
+    reduction: str,
+    share: Share = WHOLE,
 ) -> Tensor:
     """Sum over the students of compare(map, teacher's map); 'mean' divides by its entries."""
     students = [students] if isinstance(students, Tensor) else students
@@ -35,44 +41,62 @@ def relation(
     value = sum(compare(make_map(accumulation(student)), target) for student in students)
     if reduction == "none":
         return value
-    total = value.sum()
-    return total / max(1, value.numel()) if reduction == "mean" else total
+    total, entries = share.total(value), value.shape[-1] ** value.dim()
+    return total / max(1, entries) if reduction == "mean" else total
 
 
 def rkd_distance_loss(
-    student: Students, teacher: Tensor, *, reduction: str = "mean", eps: float = 0.0
+    student: Students,
+    teacher: Tensor,
+    *,
+    reduction: str = "mean",
+    eps: float = 0.0,
+    share: Share = WHOLE,
 ) -> Tensor:
     def make_map(x: Tensor) -> Tensor:
-        return mean_normalised_distances(x, eps)
+        return mean_normalised_distances(x, eps, share)
 
-    return relation(student, teacher, make_map, huber, reduction)
+    return relation(student, teacher, make_map, huber, reduction, share)
 
 
 def rkd_angle_loss(
-    student: Students, teacher: Tensor, *, reduction: str = "mean", eps: float = 0.0
+    student: Students,
+    teacher: Tensor,
+    *,
+    reduction: str = "mean",
+    eps: float = 0.0,
+    share: Share = WHOLE,
+) -> Tensor:
+    def at_vertices(some: Share) -> Tensor:
+        def make_map(x: Tensor) -> Tensor:
+            return triplet_angle(x, eps=eps, share=some)
+
+        return relation(student, teacher, make_map, huber, reduction, some)
+
+    return share.by_vertices(at_vertices)
+
+
+def irg_edge_loss(
+    student: Students, teacher: Tensor, *, reduction: str = "mean", share: Share = WHOLE
 ) -> Tensor:
     def make_map(x: Tensor) -> Tensor:
-        return triplet_angle(x, eps=eps)
+        return max_normalised_squared_distances(x, share)
 
-    return relation(student, teacher, make_map, huber, reduction)
-
-
-def irg_edge_loss(student: Students, teacher: Tensor, *, reduction: str = "mean") -> Tensor:
-    return relation(student, teacher, max_normalised_squared_distances, square, reduction)
+    return relation(student, teacher, make_map, square, reduction, share)
 
 
-def vertex_change(first: Tensor, second: Tensor) -> Tensor:
+def vertex_change(first: Tensor, second: Tensor, share: Share = WHOLE) -> Tensor:
     """|a_i - b_i|^2 over its maximum."""
     first, second = accumulation(first), accumulation(second)
     scale = power_of_two(torch.cat([first, second]))
-    change = ((first - second) * scale).square().sum(1)
-    return over(change, change.amax()) if change.numel() else change
+    change = share.rows((first - second) * scale).square().sum(1)
+    return over(change, share.largest(change)) if first.numel() else change
 
 
-def edge_change(first: Tensor, second: Tensor, reduction: str) -> Tensor:
+def edge_change(first: Tensor, second: Tensor, reduction: str, share: Share = WHOLE) -> Tensor:
     """Squared difference of the normalised edges of two layers."""
-    edges = (max_normalised_squared_distances(accumulation(x)) for x in (first, second))
-    total = square(*edges).sum()
+    edges = (max_normalised_squared_distances(accumulation(x), share) for x in (first, second))
+    total = share.total(square(*edges))
     return total / max(1, len(first) ** 2) if reduction == "mean" else total
 
 
@@ -82,10 +106,11 @@ def irg_transform_loss(
     *,
     part: str = "vertex",
     reduction: str = "mean",
+    share: Share = WHOLE,
 ) -> Tensor:
     if part == "edge":
-        return square(edge_change(*student, reduction), edge_change(*teacher, reduction))
-    total = square(vertex_change(*student), vertex_change(*teacher)).sum()
+        return square(*(edge_change(*x, reduction, share) for x in (student, teacher)))
+    total = share.total(square(*(vertex_change(*x, share) for x in (student, teacher))))
     return total / max(1, len(student[0])) if reduction == "mean" else total
 
 
@@ -98,10 +123,11 @@ def cckd_loss(
     order: int | None = 2,
     normalize: bool = True,
     reduction: str = "mean",
+    share: Share = WHOLE,
 ) -> Tensor:
     def make_map(x: Tensor) -> Tensor:
         if kernel == "rbf":
-            return rbf_correlation(x, gamma=gamma, order=order, normalize=normalize)
-        return correlation(x, kernel, normalize)
+            return rbf_correlation(x, gamma=gamma, order=order, normalize=normalize, share=share)
+        return correlation(x, kernel, normalize, share)
 
-    return relation(student, teacher, make_map, square, reduction)
+    return relation(student, teacher, make_map, square, reduction, share)
