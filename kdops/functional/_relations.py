@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .. import _checks
+from ..distributed import Gather, spread
 from ._dispatch import RelationLoss
+from ._global import over_ranks
 from ._rows import accumulation_dtype, same_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -28,6 +30,7 @@ def relation(
     scalars: tuple,
     reduction: str,
     teacher_grad: bool,
+    gather: Gather,
     served: bool = True,
 ) -> Tensor:
     """Check, bring to one type, evaluate; an unreduced map is the reference's."""
@@ -37,6 +40,8 @@ def relation(
     if teacher.requires_grad and not teacher_grad:
         teacher = teacher.detach()
     tensors = same_dtype(*students, teacher)
+    if gather is not None and spread(loss.name, gather):
+        return over_ranks(loss.name, loss.formula, tensors, (*scalars, reduction), gather)
     served = (
         served and reduction != "none" and not (teacher.is_cuda and len(tensors) > CUDA_BATCHES)
     )

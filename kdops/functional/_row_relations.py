@@ -3,7 +3,9 @@
 from torch import Tensor
 
 from .. import _checks
+from ..distributed import Gather, spread
 from ._dispatch import RelationLoss
+from ._global import over_ranks
 from ._relations import relation_outputs
 from ._rows import same_dtype
 
@@ -21,6 +23,7 @@ def row_relation(
     scalars: tuple,
     reduction: str,
     teacher_grad: bool,
+    gather: Gather,
     served: bool,
 ) -> Tensor:
     """Check, bring to one type, evaluate; the reference serves what the kernel does not."""
@@ -28,5 +31,8 @@ def row_relation(
     _checks.one_of(loss.name, "reduction", reduction, REDUCTIONS)
     if teacher.requires_grad and not teacher_grad:
         teacher = teacher.detach()
+    tensors = same_dtype(student, teacher)
+    if gather is not None and spread(loss.name, gather):
+        return over_ranks(loss.name, loss.formula, tensors, (*scalars, reduction), gather)
     served = served and reduction != "none" and not teacher.requires_grad and not teacher.is_cuda
-    return loss(same_dtype(student, teacher), (*scalars, reduction), served=served)
+    return loss(tensors, (*scalars, reduction), served=served)

@@ -4,6 +4,8 @@ from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
+from ..distributed import Gather
+from ..reference.share import WHOLE
 from . import _correlation
 from ._dispatch import RelationLoss
 from ._relations import relation, relation_outputs
@@ -30,10 +32,16 @@ def _native(tensors, scalars, student_grad, teacher_grad):
     return _op(list(tensors), gamma, coefficients, normalize, mean, student_grad, teacher_grad)
 
 
-def _formula(tensors, scalars):
+def _formula(tensors, scalars, share=WHOLE):
     kernel, gamma, order, normalize, reduction = scalars
     return reference.cckd_loss(
-        *tensors, kernel=kernel, gamma=gamma, order=order, normalize=normalize, reduction=reduction
+        *tensors,
+        kernel=kernel,
+        gamma=gamma,
+        order=order,
+        normalize=normalize,
+        reduction=reduction,
+        share=share,
     )
 
 
@@ -50,6 +58,7 @@ def cckd_loss(
     normalize: bool = True,
     reduction: str = "mean",
     teacher_grad: bool = False,
+    gather: Gather = None,
 ) -> Tensor:
     """Squared difference of two correlation maps.
 
@@ -65,11 +74,15 @@ def cckd_loss(
         normalize: whether rows are brought to length 1 first, as the expansion supposes.
         reduction: 'mean' divides by N^2; 'sum'; 'none' gives the (N, N) map, through the reference.
         teacher_grad: whether the teacher gets its gradient too.
+        gather: None takes the batch of this process; 'all', or a process group, the batch of its
+            ranks, which must all call: each returns the loss of the whole batch ('none': its own
+            rows of the map) and backward gives the gradient of the ranks' sum, world_size times
+            the loss's; see `kdops.distributed`.
     Returns:
         A scalar, (N, N) for 'none'; float32, float64 for float64 inputs. No row: 0.
     Raises:
         TypeError: for a wrong type or dtype. ValueError: for a wrong shape or range.
-        RuntimeError: for tensors on two devices.
+        RuntimeError: for tensors on two devices, or gather without a process group.
     Gradient:
         To student, and to teacher with teacher_grad. A zero row stays 0 under `normalize` and gets
         no gradient. Second derivatives go through the reference. Bitwise repeatable on any number
@@ -84,5 +97,5 @@ def cckd_loss(
     _checks.one_of("cckd_loss", "kernel", kernel, KERNELS)
     scalars = (kernel, gamma, order, normalize)
     return relation(
-        _loss, (student,), teacher, scalars, reduction, teacher_grad, served=kernel != "mmd"
+        _loss, (student,), teacher, scalars, reduction, teacher_grad, gather, served=kernel != "mmd"
     )

@@ -4,6 +4,8 @@ from torch import Tensor
 
 from .. import reference
 from .._native import define
+from ..distributed import Gather
+from ..reference.share import WHOLE
 from ._dispatch import RelationLoss
 from ._relations import Students, relation, relation_outputs
 
@@ -24,16 +26,21 @@ def _native(tensors, scalars, student_grad, teacher_grad):
     return _op(list(tensors), reduction == "mean", student_grad, teacher_grad)
 
 
-def _formula(tensors, scalars):
+def _formula(tensors, scalars, share=WHOLE):
     *students, teacher = tensors
-    return reference.irg_edge_loss(students, teacher, reduction=scalars[0])
+    return reference.irg_edge_loss(students, teacher, reduction=scalars[0], share=share)
 
 
 _loss = RelationLoss("irg_edge_loss", _native, _formula)
 
 
 def irg_edge_loss(
-    student: Students, teacher: Tensor, *, reduction: str = "mean", teacher_grad: bool = False
+    student: Students,
+    teacher: Tensor,
+    *,
+    reduction: str = "mean",
+    teacher_grad: bool = False,
+    gather: Gather = None,
 ) -> Tensor:
     """Squared difference of two instance relationship graphs' edges.
 
@@ -47,12 +54,16 @@ def irg_edge_loss(
         teacher: (N, D') features; D' may differ from D, another float type is promoted.
         reduction: 'mean' divides by N^2; 'sum'; 'none' gives the (N, N) map, through the reference.
         teacher_grad: whether the teacher gets its gradient too.
+        gather: None takes the batch of this process; 'all', or a process group, the batch of its
+            ranks, which must all call: each returns the loss of the whole batch ('none': its own
+            rows of the map) and backward gives the gradient of the ranks' sum, world_size times
+            the loss's; see `kdops.distributed`.
     Returns:
         A scalar, (N, N) for 'none'; float32, float64 for float64 inputs. Fewer than two rows: 0.
         A map that is all 0 stays 0 with a zero gradient. Scales from 1e-30 to 1e30 are exact.
     Raises:
         TypeError: for a wrong type or dtype. ValueError: for a wrong shape.
-        RuntimeError: for tensors on two devices.
+        RuntimeError: for tensors on two devices, or gather without a process group.
     Gradient:
         To student, and to teacher with teacher_grad. Second derivatives go through the reference.
         Bitwise repeatable on any number of threads.
@@ -64,4 +75,4 @@ def irg_edge_loss(
     >>> student = torch.randn(128, 64, requires_grad=True)
     >>> irg_edge_loss(student, torch.randn(128, 512)).backward()
     """
-    return relation(_loss, student, teacher, (), reduction, teacher_grad)
+    return relation(_loss, student, teacher, (), reduction, teacher_grad, gather)

@@ -3,7 +3,10 @@
 from torch import Tensor
 
 from .. import _checks, reference
+from ..distributed import Gather, spread
+from ..reference.share import WHOLE
 from ._composed import constant
+from ._global import over_ranks
 from ._rows import same_dtype
 from .pairwise_distance import pairwise_distance
 
@@ -27,6 +30,13 @@ def _edge_change(*layers: Tensor) -> Tensor:
     return (first - second).square().sum()
 
 
+def _formula(tensors, scalars, share=WHOLE):
+    part, reduction = scalars
+    return reference.irg_transform_loss(
+        tensors[:2], tensors[2:], part=part, reduction=reduction, share=share
+    )
+
+
 def irg_transform_loss(
     student: tuple[Tensor, Tensor],
     teacher: tuple[Tensor, Tensor],
@@ -34,6 +44,7 @@ def irg_transform_loss(
     part: str = "vertex",
     reduction: str = "mean",
     teacher_grad: bool = False,
+    gather: Gather = None,
 ) -> Tensor:
     """Squared difference of what happens to a batch between two layers.
 
@@ -50,12 +61,15 @@ def irg_transform_loss(
         part: 'vertex' needs the same D in the two layers of a network, 'edge' does not.
         reduction: 'mean' as above; 'sum' leaves out 1/N, and 1/N^2.
         teacher_grad: whether the teacher gets its gradient too.
+        gather: None takes the batch of this process; 'all', or a process group, the batch of its
+            ranks, which must all call: each returns the loss of the whole batch and backward gives
+            the gradient of the ranks' sum, world_size times the loss's; see `kdops.distributed`.
     Returns:
         A scalar; float32, float64 for float64 inputs. No row: 0. Layers that are equal have a
         change of 0.
     Raises:
         TypeError: for a wrong type or dtype. ValueError: for a wrong shape or range.
-        RuntimeError: for tensors on two devices.
+        RuntimeError: for tensors on two devices, or gather without a process group.
     Gradient:
         To student, and to teacher with teacher_grad; twice differentiable. The maximum takes part.
     Source: Liu, Cao, Li, Yuan, Hu, Li, Duan, 2019, "Knowledge Distillation via Instance
@@ -67,8 +81,11 @@ def irg_transform_loss(
     _checks.one_of("irg_transform_loss", "part", part, PARTS)
     _checks.one_of("irg_transform_loss", "reduction", reduction, REDUCTIONS)
     _check(student, teacher, part)
-    a, b, c, d = same_dtype(*student, *(constant(x, teacher_grad) for x in teacher))
+    tensors = same_dtype(*student, *(constant(x, teacher_grad) for x in teacher))
+    if gather is not None and spread("irg_transform_loss", gather):
+        return over_ranks("irg_transform_loss", _formula, tensors, (part, reduction), gather)
     if part == "vertex":
-        return reference.irg_transform_loss((a, b), (c, d), reduction=reduction)
-    count = max(1, len(a) ** 2) if reduction == "mean" else 1
-    return (_edge_change(a, b) / count - _edge_change(c, d) / count).square()
+        return _formula(tensors, (part, reduction))
+    count = max(1, len(tensors[0]) ** 2) if reduction == "mean" else 1
+    ours, theirs = _edge_change(*tensors[:2]), _edge_change(*tensors[2:])
+    return (ours / count - theirs / count).square()

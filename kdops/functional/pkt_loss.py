@@ -4,6 +4,8 @@ from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
+from ..distributed import Gather
+from ..reference.share import WHOLE
 from ._dispatch import RelationLoss
 from ._row_relations import REDUCTIONS, row_relation, row_relation_fake
 
@@ -23,7 +25,7 @@ def _native(tensors, scalars, student_grad, _):
     return _op(list(tensors), student_t, jeffreys, include_self, power, student_grad)
 
 
-def _formula(tensors, scalars):
+def _formula(tensors, scalars, share=WHOLE):
     kernel, divergence, include_self, eps, reduction = scalars
     return reference.pkt_loss(
         *tensors,
@@ -32,6 +34,7 @@ def _formula(tensors, scalars):
         include_self=include_self,
         eps=eps,
         reduction=reduction,
+        share=share,
     )
 
 
@@ -48,6 +51,7 @@ def pkt_loss(
     reduction: str = "batchmean",
     eps: float = 0.0,
     teacher_grad: bool = False,
+    gather: Gather = None,
 ) -> Tensor:
     """Divergence of the probabilities with which a row takes another for its neighbour.
 
@@ -70,13 +74,17 @@ def pkt_loss(
         eps: >= 0, the published 1e-7: added to lengths, to squared distances, and for 'kl' to both
             probabilities in the logarithm. Above 0 the reference computes.
         teacher_grad: whether the teacher gets its gradient too, through the reference.
+        gather: None takes the batch of this process; 'all', or a process group, the batch of its
+            ranks, which must all call: each returns the loss of the whole batch ('none': its own
+            rows of the map) and backward gives the gradient of the ranks' sum, world_size times
+            the loss's; see `kdops.distributed`.
     Returns:
         A scalar, (N,) for 'none'; float32, float64 for float64 inputs. No pair: 0. Where rows of
         the student are exactly opposite and the teacher's are not: inf; for 'jeffreys' in the
         other case too. Such a pair has no gradient.
     Raises:
         TypeError: for a wrong type or dtype. ValueError: for a wrong shape or range.
-        RuntimeError: for tensors on two devices.
+        RuntimeError: for tensors on two devices, or gather without a process group.
     Gradient:
         To student, and to teacher with teacher_grad. A zero row has cosine 0 with all rows and gets
         no gradient; equal rows none from each other. Second derivatives go through the reference.
@@ -93,4 +101,4 @@ def pkt_loss(
     _checks.one_of("pkt_loss", "divergence", divergence, DIVERGENCES)
     _checks.number("pkt_loss", "eps", eps, low=0)
     scalars = (kernel, divergence, bool(include_self), eps)
-    return row_relation(_loss, student, teacher, scalars, reduction, teacher_grad, eps == 0)
+    return row_relation(_loss, student, teacher, scalars, reduction, teacher_grad, gather, eps == 0)

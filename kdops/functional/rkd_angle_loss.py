@@ -4,6 +4,8 @@ from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
+from ..distributed import Gather
+from ..reference.share import WHOLE
 from ._dispatch import RelationLoss
 from ._relations import Students, relation, relation_outputs
 
@@ -24,10 +26,10 @@ def _native(tensors, scalars, student_grad, teacher_grad):
     return _op(list(tensors), eps, reduction == "mean", student_grad, teacher_grad)
 
 
-def _formula(tensors, scalars):
+def _formula(tensors, scalars, share=WHOLE):
     *students, teacher = tensors
     eps, reduction = scalars
-    return reference.rkd_angle_loss(students, teacher, eps=eps, reduction=reduction)
+    return reference.rkd_angle_loss(students, teacher, eps=eps, reduction=reduction, share=share)
 
 
 _loss = RelationLoss("rkd_angle_loss", _native, _formula)
@@ -40,6 +42,7 @@ def rkd_angle_loss(
     reduction: str = "mean",
     eps: float = 0.0,
     teacher_grad: bool = False,
+    gather: Gather = None,
 ) -> Tensor:
     """Huber distance of the cosines of all triplets, at the vertex i between j and k.
 
@@ -57,12 +60,16 @@ def rkd_angle_loss(
             gives the (N, N, N) Huber values, vertex first, through the reference.
         eps: lower bound of a pair's length, >= 0; 1e-12 is the published code's.
         teacher_grad: whether the teacher gets its gradient too.
+        gather: None takes the batch of this process; 'all', or a process group, the batch of its
+            ranks, which must all call: each returns the loss of the whole batch ('none': its own
+            rows of the map) and backward gives the gradient of the ranks' sum, world_size times
+            the loss's; see `kdops.distributed`.
     Returns:
         A scalar, (N, N, N) for 'none'; float32, float64 for float64 inputs. Fewer than three rows:
         0. Scales from 1e-30 to 1e30 are exact.
     Raises:
         TypeError: for a wrong type or dtype. ValueError: for a wrong shape or range.
-        RuntimeError: for tensors on two devices.
+        RuntimeError: for tensors on two devices, or gather without a process group.
     Gradient:
         To student, and to teacher with teacher_grad. A pair at distance 0 has unit vector 0 and
         subgradient 0; a batch with near-duplicates is computed in float64. Second derivatives go
@@ -73,4 +80,4 @@ def rkd_angle_loss(
     >>> rkd_angle_loss(student, torch.randn(128, 512)).backward()
     """
     _checks.number("rkd_angle_loss", "eps", eps, low=0)
-    return relation(_loss, student, teacher, (eps,), reduction, teacher_grad)
+    return relation(_loss, student, teacher, (eps,), reduction, teacher_grad, gather)

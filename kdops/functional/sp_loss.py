@@ -4,6 +4,8 @@ from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
+from ..distributed import Gather
+from ..reference.share import WHOLE
 from ._dispatch import RelationLoss
 from ._row_relations import REDUCTIONS, row_relation, row_relation_fake
 
@@ -16,9 +18,9 @@ def _native(tensors, scalars, student_grad, _):
     return _op(list(tensors), REDUCTIONS[scalars[-1]], student_grad)
 
 
-def _formula(tensors, scalars):
+def _formula(tensors, scalars, share=WHOLE):
     norm, reduction = scalars
-    return reference.sp_loss(*tensors, norm=norm, reduction=reduction)
+    return reference.sp_loss(*tensors, norm=norm, reduction=reduction, share=share)
 
 
 _loss = RelationLoss("sp_loss", _native, _formula)
@@ -31,6 +33,7 @@ def sp_loss(
     reduction: str = "mean",
     norm: int = 2,
     teacher_grad: bool = False,
+    gather: Gather = None,
 ) -> Tensor:
     """Similarity-preserving distillation: squared difference of row-normalised Gram matrices.
 
@@ -45,12 +48,16 @@ def sp_loss(
             through the reference.
         norm: of a row of G: 2, or 1 as torchdistill has it, through the reference.
         teacher_grad: whether the teacher gets its gradient too, through the reference.
+        gather: None takes the batch of this process; 'all', or a process group, the batch of its
+            ranks, which must all call: each returns the loss of the whole batch ('none': its own
+            rows of the map) and backward gives the gradient of the ranks' sum, world_size times
+            the loss's; see `kdops.distributed`.
     Returns:
         A scalar, (N, N) for 'none'; float32, float64 for float64 inputs. No row: 0. Scales of the
         batch from 1e-30 to 1e30 change nothing.
     Raises:
         TypeError: for a wrong type or dtype. ValueError: for a wrong shape or choice.
-        RuntimeError: for tensors on two devices.
+        RuntimeError: for tensors on two devices, or gather without a process group.
     Gradient:
         To student, and to teacher with teacher_grad. A zero row of G stays 0 and gets none. Second
         derivatives go through the reference. Bitwise repeatable on any number of threads.
@@ -61,4 +68,6 @@ def sp_loss(
     >>> sp_loss(student, torch.randn(128, 512)).backward()
     """
     _checks.one_of("sp_loss", "norm", norm, (1, 2))
-    return row_relation(_loss, student, teacher, (norm,), reduction, teacher_grad, norm == 2)
+    return row_relation(
+        _loss, student, teacher, (norm,), reduction, teacher_grad, gather, norm == 2
+    )

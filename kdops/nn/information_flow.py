@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import functional as F
+from ..functional._relations import Gather
 
 
 class InformationFlowLoss(nn.Module):
@@ -18,6 +19,7 @@ class InformationFlowLoss(nn.Module):
         include_self: as of `pkt_loss`.
         reduction: 'mean' as published; 'batchmean' keeps its size when the batch changes.
         eps: as of `pkt_loss`; published code's 1e-6.
+        gather: as of `pkt_loss`.
     Source: Passalis, Tzelepi, Tefas, 2020, "Heterogeneous Knowledge Distillation using Information
         Flow Modeling", section 3.2; the weights are `kdops.schedules.CriticalPeriod`'s.
 
@@ -33,13 +35,14 @@ class InformationFlowLoss(nn.Module):
         include_self: bool = True,
         reduction: str = "mean",
         eps: float = 0.0,
+        gather: Gather = None,
     ):
         super().__init__()
         self.kernels = tuple(kernels)
         if not self.kernels:
             raise ValueError("InformationFlowLoss: kernels must hold at least one, got none")
         self.divergence, self.include_self = divergence, include_self
-        self.reduction, self.eps = reduction, eps
+        self.reduction, self.eps, self.gather = reduction, eps, gather
 
     def forward(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], weights: Sequence[float]
@@ -60,6 +63,7 @@ class InformationFlowLoss(nn.Module):
                 include_self=self.include_self,
                 reduction=self.reduction,
                 eps=self.eps,
+                gather=self.gather,
             )
             for ours, theirs, weight in zip(student, teacher, weights, strict=True)
             for kernel in self.kernels

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from .. import functional as F
-from ..functional._relations import Students
+from ..functional._relations import Gather, Students
 from .options import Options
 
 
@@ -60,8 +60,15 @@ class SoftCrossEntropyLoss(Options):
 class RKDDistanceLoss(Options):
     """`rkd_distance_loss` with its options; called with (student or layers, teacher)."""
 
-    def __init__(self, *, reduction: str = "mean", eps: float = 0.0, teacher_grad: bool = False):
-        super().__init__(reduction=reduction, eps=eps, teacher_grad=teacher_grad)
+    def __init__(
+        self,
+        *,
+        reduction: str = "mean",
+        eps: float = 0.0,
+        teacher_grad: bool = False,
+        gather: Gather = None,
+    ):
+        super().__init__(reduction=reduction, eps=eps, teacher_grad=teacher_grad, gather=gather)
 
     def forward(self, student: Students, teacher: Tensor) -> Tensor:
         return F.rkd_distance_loss(student, teacher, **self.options())
@@ -70,8 +77,15 @@ class RKDDistanceLoss(Options):
 class RKDAngleLoss(Options):
     """`rkd_angle_loss` with its options; called with (student or layers, teacher)."""
 
-    def __init__(self, *, reduction: str = "mean", eps: float = 0.0, teacher_grad: bool = False):
-        super().__init__(reduction=reduction, eps=eps, teacher_grad=teacher_grad)
+    def __init__(
+        self,
+        *,
+        reduction: str = "mean",
+        eps: float = 0.0,
+        teacher_grad: bool = False,
+        gather: Gather = None,
+    ):
+        super().__init__(reduction=reduction, eps=eps, teacher_grad=teacher_grad, gather=gather)
 
     def forward(self, student: Students, teacher: Tensor) -> Tensor:
         return F.rkd_angle_loss(student, teacher, **self.options())
@@ -93,8 +107,9 @@ class RKDLoss(Options):
         reduction: str = "mean",
         eps: float = 0.0,
         teacher_grad: bool = False,
+        gather: Gather = None,
     ):
-        super().__init__(reduction=reduction, eps=eps, teacher_grad=teacher_grad)
+        super().__init__(reduction=reduction, eps=eps, teacher_grad=teacher_grad, gather=gather)
         self.distance_weight, self.angle_weight = distance_weight, angle_weight
 
     def forward(self, student: Students, teacher: Tensor) -> Tensor:
@@ -112,8 +127,14 @@ class RKDLoss(Options):
 class IRGLoss(Options):
     """`irg_edge_loss` with its options; called with (student or layers, teacher)."""
 
-    def __init__(self, *, reduction: str = "mean", teacher_grad: bool = False):
-        super().__init__(reduction=reduction, teacher_grad=teacher_grad)
+    def __init__(
+        self,
+        *,
+        reduction: str = "mean",
+        teacher_grad: bool = False,
+        gather: Gather = None,
+    ):
+        super().__init__(reduction=reduction, teacher_grad=teacher_grad, gather=gather)
 
     def forward(self, student: Students, teacher: Tensor) -> Tensor:
         return F.irg_edge_loss(student, teacher, **self.options())
@@ -131,6 +152,7 @@ class CCKDLoss(Options):
         normalize: bool = True,
         reduction: str = "mean",
         teacher_grad: bool = False,
+        gather: Gather = None,
     ):
         super().__init__(
             kernel=kernel,
@@ -139,6 +161,7 @@ class CCKDLoss(Options):
             normalize=normalize,
             reduction=reduction,
             teacher_grad=teacher_grad,
+            gather=gather,
         )
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -157,6 +180,7 @@ class PKTLoss(Options):
         reduction: str = "batchmean",
         eps: float = 0.0,
         teacher_grad: bool = False,
+        gather: Gather = None,
     ):
         super().__init__(
             kernel=kernel,
@@ -165,6 +189,7 @@ class PKTLoss(Options):
             reduction=reduction,
             eps=eps,
             teacher_grad=teacher_grad,
+            gather=gather,
         )
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -174,8 +199,15 @@ class PKTLoss(Options):
 class SPLoss(Options):
     """`sp_loss` with its options; called with (student, teacher)."""
 
-    def __init__(self, *, reduction: str = "mean", norm: int = 2, teacher_grad: bool = False):
-        super().__init__(reduction=reduction, norm=norm, teacher_grad=teacher_grad)
+    def __init__(
+        self,
+        *,
+        reduction: str = "mean",
+        norm: int = 2,
+        teacher_grad: bool = False,
+        gather: Gather = None,
+    ):
+        super().__init__(reduction=reduction, norm=norm, teacher_grad=teacher_grad, gather=gather)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         return F.sp_loss(student, teacher, **self.options())
@@ -185,9 +217,14 @@ class IRGTransformLoss(Options):
     """`irg_transform_loss` with its options; called with two pairs of layers."""
 
     def __init__(
-        self, *, part: str = "vertex", reduction: str = "mean", teacher_grad: bool = False
+        self,
+        *,
+        part: str = "vertex",
+        reduction: str = "mean",
+        teacher_grad: bool = False,
+        gather: Gather = None,
     ):
-        super().__init__(part=part, reduction=reduction, teacher_grad=teacher_grad)
+        super().__init__(part=part, reduction=reduction, teacher_grad=teacher_grad, gather=gather)
 
     def forward(self, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
         return F.irg_transform_loss(student, teacher, **self.options())
