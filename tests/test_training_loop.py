@@ -104,10 +104,11 @@ def test_a_finished_seed_is_not_trained_again(tmp_path):
         assert (tmp_path / "labels" / name).stat().st_size > 0
 
 
-@pytest.mark.parametrize("recipe", ["kd"])
+@pytest.mark.parametrize("recipe", ["kd", "rkd", "pkt", "irg", "cckd"])
 def test_two_processes_have_the_curve_of_one(tmp_path, recipe):
     arguments = ["--recipe", recipe, *QUICK, "--student", f"{__name__}:Plain"]
     arguments += ["--teachers", tmp_path / "teachers"]
+    arguments += ["--student-layer", "early=first", "--student-layer", "middle=norm"]
     assert distill(*arguments, "--out", tmp_path / "one") == 0
     finished(started(*arguments, "--out", tmp_path / "two", processes=2))
     assert result(tmp_path / "two")["processes"] == 2

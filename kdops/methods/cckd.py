@@ -53,6 +53,6 @@ class CCKD(Relation):
         ours = self.student_map(self.rows(student, self.layers[0]))
         with torch.no_grad():
             theirs = self.teacher_map(self.rows(teacher, self.layers[0]))
-        value = F.cckd_loss(ours, theirs, **self.gathered, **self.kernel)
+        value = F.cckd_loss(ours, theirs, gather=self.gather, **self.kernel)
         terms["correlation"] = self.weight * value
         return terms

@@ -59,12 +59,12 @@ class IRG(Relation):
     def edge_loss(self, student: Outputs, teacher: Outputs) -> Tensor:
         ours = [self.rows(student, layer) for layer in self.edges]
         if self.to_many is not None:
-            return F.irg_edge_loss(ours, self.rows(teacher, self.to_many), **self.gathered)
+            return F.irg_edge_loss(ours, self.rows(teacher, self.to_many), gather=self.gather)
         theirs = [self.rows(teacher, layer) for layer in self.edges]
         if self.caffe:
             return sum(map(compat.caffe.irg_edge_loss, ours, theirs))
         return sum(
-            F.irg_edge_loss(a, b, **self.gathered) for a, b in zip(ours, theirs, strict=True)
+            F.irg_edge_loss(a, b, gather=self.gather) for a, b in zip(ours, theirs, strict=True)
         )
 
     def transform_loss(self, student: Outputs, teacher: Outputs) -> Tensor:
@@ -74,7 +74,7 @@ class IRG(Relation):
         ]
         if self.caffe:
             return sum(compat.caffe.irg_transform_loss(*pair) for pair in pairs)
-        return sum(F.irg_transform_loss(*x, part=self.part, **self.gathered) for x in pairs)
+        return sum(F.irg_transform_loss(*x, part=self.part, gather=self.gather) for x in pairs)
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)

@@ -49,7 +49,7 @@ class PKT(Relation):
         terms = super().terms(student, teacher, target)
         for layer, share in self.shares.items():
             rows = self.rows(student, layer), self.rows(teacher, layer)
-            value = F.pkt_loss(*rows, **self.gathered, **self.kernel)
+            value = F.pkt_loss(*rows, gather=self.gather, **self.kernel)
             terms[f"neighbours {layer}"] = self.weight * share * value
         return terms
 
@@ -98,7 +98,7 @@ class HKD(Relation):
             divergence=divergence,
             include_self=include_self,
             eps=eps,
-            **self.gathered,
+            gather=self.gather,
         )
 
     def rows(self, outputs: Outputs, layer: str) -> Tensor:
@@ -142,5 +142,7 @@ class SP(Relation):
         terms = super().terms(student, teacher, target)
         for layer, share in self.shares.items():
             rows = self.rows(student, layer), self.rows(teacher, layer)
-            terms[f"similarity {layer}"] = self.weight * share * F.sp_loss(*rows, **self.gathered)
+            terms[f"similarity {layer}"] = (
+                self.weight * share * F.sp_loss(*rows, gather=self.gather)
+            )
         return terms

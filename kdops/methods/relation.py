@@ -25,10 +25,6 @@ class Relation(Method):
         _checks.one_of(type(self).__name__, "pooling", pooling, POOLINGS)
         self.pooling, self.gather = pooling, gather
 
-    @property
-    def gathered(self) -> dict:
-        return {} if self.gather is None else {"gather": self.gather}
-
     def rows(self, outputs: Outputs, layer: str) -> Tensor:
         """(N, D) features; the layer 'logits' is the output itself.
 

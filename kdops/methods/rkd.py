@@ -45,5 +45,5 @@ class RKD(Relation):
             rows = self.rows(student, layer), self.rows(teacher, layer)
             for name, (weight, loss) in losses.items():
                 if weight:
-                    terms[f"{name} {layer}"] = share * weight * loss(*rows, **self.gathered)
+                    terms[f"{name} {layer}"] = share * weight * loss(*rows, gather=self.gather)
         return terms
