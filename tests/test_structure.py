@@ -31,7 +31,7 @@ BELOW = {
     "taps": set(),
     "_kmeans": {"_checks"},
     "samplers": {"_checks", "_kmeans"},
-    "methods": {"functional", "nn", "compat", "schedules", "taps", "_checks"},
+    "methods": {"functional", "nn", "compat", "schedules", "taps", "_checks", "_kmeans"},
     "__init__": {
         "functional",
         "nn",

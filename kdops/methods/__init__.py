@@ -1,5 +1,6 @@
 """Each method as its paper has it: a module over the outputs of student and teacher."""
 
+from . import specialists
 from .cckd import CCKD
 from .feature_maps import AT, FSP, VID
 from .fitnets import FitNets, Hint
@@ -31,4 +32,5 @@ __all__ = [
     "Method",
     "Relation",
     "StandardizedKD",
+    "specialists",
 ]
