@@ -97,11 +97,8 @@ def specialist_labels(
         got = target.dtype if isinstance(target, Tensor) else type(target).__name__
         raise TypeError(f"specialist_labels: target must be an int64 or int32 tensor, got {got}")
     dustbin = len(classes)
-    if (
-        0
-        <= _checks.integer("specialist_labels", "ignore_index", ignore_index, -math.inf)
-        <= dustbin
-    ):
+    _checks.integer("specialist_labels", "ignore_index", ignore_index, -math.inf)
+    if 0 <= ignore_index <= dustbin:
         raise ValueError(
             f"specialist_labels: ignore_index must be no label of the specialist, 0..{dustbin}, "
             f"got {ignore_index}"
