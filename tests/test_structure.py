@@ -31,7 +31,16 @@ BELOW = {
     "taps": set(),
     "_kmeans": {"_checks"},
     "samplers": {"_checks", "_kmeans"},
-    "methods": {"functional", "nn", "compat", "schedules", "taps", "_checks", "_kmeans"},
+    "methods": {
+        "functional",
+        "nn",
+        "compat",
+        "reference",
+        "schedules",
+        "taps",
+        "_checks",
+        "_kmeans",
+    },
     "__init__": {
         "functional",
         "nn",

@@ -11,6 +11,7 @@ from .method import Method
 from .pkt import HKD, PKT, SP
 from .relation import Relation
 from .rkd import RKD
+from .temperature import temperature_range
 
 __all__ = [
     "AT",
@@ -33,4 +34,5 @@ __all__ = [
     "Relation",
     "StandardizedKD",
     "specialists",
+    "temperature_range",
 ]

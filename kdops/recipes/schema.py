@@ -78,7 +78,8 @@ def options_of(method: type[Method]) -> type[BaseModel]:
         parameters = inspect.signature(cls.__init__).parameters.values()
         for parameter in list(parameters)[1:]:
             if parameter.kind is not parameter.VAR_KEYWORD:
-                fields.setdefault(parameter.name, (hints[parameter.name], parameter.default))
+                kind = hints.get(parameter.name, typing.Any)
+                fields.setdefault(parameter.name, (kind, parameter.default))
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break  # nothing is handed on to the bases
     fields.pop("gather", None)  # the training knows its processes

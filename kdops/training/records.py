@@ -1,7 +1,9 @@
 """The files of a run: whole or not there, and of one configuration a folder."""
 
+import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 
@@ -10,6 +12,13 @@ def write_json(path: Path, content: dict) -> None:
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(fresh, path)
+
+
+def kept(folder: Path, name: str, *made_of) -> Path:
+    """The file of a net that other runs may use: named by all that it is made of."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(json.dumps([name, *made_of]).encode()).hexdigest()[:12]
+    return folder / f"{re.sub(r'[^A-Za-z0-9_.]+', '-', name)}-{digest}.ckpt"
 
 
 def claim(folder: Path, wanted: dict[str, dict]) -> None:

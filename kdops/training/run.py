@@ -1,6 +1,5 @@
 """One seed of a recipe: its teacher, its phases, what the student then gets right."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from ..methods import Labels
+from ..methods import Labels, Method
 from ..recipes.schema import Phase, Recipe, Sampler, make_method
 from ..samplers import GroupUniformBatchSampler, superclasses
 from ..taps import Tapped, Teacher
@@ -18,7 +17,8 @@ from .logs import Logs, Report, environment
 from .loop import Progress, Settings, accuracy, fit, predict
 from .nets import layers_of, make_net
 from .outcome import scores
-from .records import write_json
+from .records import kept, write_json
+from .specialists import specialize
 
 TEACHER_LR = (
     3e-3  # at 1e-2 the teacher grows so sure that its soft targets tell little more than labels
@@ -74,10 +74,14 @@ class Run:
         self.phases: list[dict] = []
         for phase in recipe.phases:
             self.check(phase)
+        if recipe.specialists and fabric.world_size > 1:
+            raise ValueError(
+                "specialists are trained in processes of the recipe's own, not under torchrun"
+            )
 
     def check(self, phase: Phase) -> None:
         """Raise ValueError for what would fail only after other nets have been trained."""
-        method = make_method(phase.method, phase.options)
+        method = self.method(phase)
         for net in (phase.net, phase.teacher):
             if net is not None:
                 if net not in self.nets:
@@ -88,6 +92,10 @@ class Run:
             raise ValueError(
                 f"{phase.method}: a batch must have at least {method.least_rows} rows, got {rows}"
             )
+
+    def method(self, phase: Phase) -> Method:
+        gather = "all" if self.fabric.world_size > 1 else None
+        return make_method(phase.method, phase.options, gather=gather)
 
     def layers(self, net: str, wanted: tuple[str, ...]) -> dict[str, str]:
         """A net's layers for a method: what was named on the command line is the student's and the
@@ -117,7 +125,26 @@ class Run:
             labels = self.split.test.labels
             test = accuracy(predict(self.nets["teacher"], self.split.test), labels)
             outcome["teacher"] = {"test": test, "saw": saw}
+        if self.recipe.specialists:
+            outcome["specialists"] = self.specialize(student)
+            outcome["val"], outcome["test"] = (
+                outcome["specialists"][f"ensemble {part}"] for part in ("val", "test")
+            )
         return self.write(outcome)
+
+    def specialize(self, student: nn.Module) -> dict:
+        config = self.recipe.specialists
+        with self.report.phase("specialists and control", self.seed, 1):
+            return specialize(
+                student,
+                self.part,
+                self.split,
+                config.model_copy(update={"steps": self.steps(config.steps)}),
+                batch=self.recipe.batch,
+                reach=self.reach * self.setting.augment,
+                seed=self.seed,
+                folder=self.folder,
+            )
 
     def write(self, outcome: dict) -> dict:
         result = {
@@ -144,10 +171,9 @@ class Run:
         own = setting.same_data_teacher
         part, seed = (self.part, self.seed) if own else (self.split.pool, 0)
         steps = self.steps(self.recipe.steps) if own else setting.teacher_steps
-        key = f"{setting.data}-{setting.teacher}-{len(part)}-{self.reach}-{steps}-seed{seed}"
-        self.teachers.mkdir(parents=True, exist_ok=True)
-        path = self.teachers / (re.sub(r"[^\w.]+", "-", key) + ".ckpt")
         settings = Settings(steps, TEACHER_LR, self.recipe.weight_decay)
+        made_of = [setting.data, setting.image_size, setting.teacher, len(part), self.reach, seed]
+        path = kept(self.teachers, *made_of, self.recipe.batch, vars(settings))
         told = Report("") if path.exists() else self.report
         with told.phase(f"teacher of {len(part)}", seed, settings.steps) as report:
             fit(
@@ -191,8 +217,7 @@ class Run:
     def train(self, phase: Phase) -> None:
         """One phase: its net learns, from its own weights or from where a checkpoint ends."""
         setting, student = self.setting, self.nets[phase.net]
-        several = self.fabric.world_size > 1
-        method = make_method(phase.method, phase.options, gather="all" if several else None)
+        method = self.method(phase)
         teacher = phase.teacher and self.nets[phase.teacher]
         settings = Settings(
             self.steps(phase.steps or self.recipe.steps),
