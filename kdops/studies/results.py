@@ -7,7 +7,8 @@ from rich.console import Console
 from ..results import compare, record
 from ..results.compare import Entry
 from ..results.pictures import plot_gains
-from ..results.tables import Table, spread
+from ..results.statistics import paired_gains
+from ..results.tables import Table, probability, seeds_text, spread
 from ..training.data import SPLITS, load
 from ..training.run import Setting
 from . import missing
@@ -44,6 +45,7 @@ LONGER = {
 }
 PLAIN = {"labels-unshifted": Arm("labels", {"augment": False})}
 MISSING = {f"missing-{name}": arm for name, arm in missing.ARMS.items()}
+ALL_LABELS = {"specialists": Arm("specialists")}
 
 
 def study(out: Path, setting: Setting, console: Console, page: Path | None = None) -> None:
@@ -52,7 +54,7 @@ def study(out: Path, setting: Setting, console: Console, page: Path | None = Non
     arms = {**FEW, **COMBINED, **LONGER, **PLAIN}
     entries = run(arms, setting, SEEDS, out, split, console)
     everything = Setting(**{**vars(setting), "labels": len(split.pool)})
-    entries |= run(MISSING, everything, SEEDS, out, split, console)
+    entries |= run({**MISSING, **ALL_LABELS}, everything, SEEDS, out, split, console)
     folder = (page or out / "results.md").with_suffix("")
     record.save(folder / "results.json", entries)
     write_page(folder / "results.json", page or out / "results.md")
@@ -75,6 +77,7 @@ def write_page(source: Path, page: Path) -> None:
         _combined_table(entries).markdown(),
         missing.missing_table(unseen).markdown(),
         f"![Missing class]({pictures.name}/missing_class.svg)",
+        _specialists_table(entries["specialists"]).markdown(),
     ]
     page.write_text("\n".join(part.rstrip() + "\n" for part in parts), encoding="utf-8")
 
@@ -140,4 +143,26 @@ def _combined_table(entries: dict[str, Entry]) -> Table:
         [entries[name] for name in names],
         "A relation beside soft targets",
         ["Gains over KD alone: what the relation adds to it."],
+    )
+
+
+def _specialists_table(entry: Entry) -> Table:
+    found = [result["specialists"] for result in entry.results]
+    scores = {
+        name: [each[f"{name} test"] for each in found]
+        for name in ("generalist", "ensemble", "control")
+    }
+    gains = paired_gains(scores["control"], {"ensemble": scores["ensemble"]})["ensemble"]
+    sets = ["; ".join("".join(map(str, classes)) for classes in each["classes"]) for each in found]
+    rows = [[name, spread(values)] for name, values in scores.items()]
+    return Table(
+        f"Specialists ({entry.setting['labels']} labels, {seeds_text(len(found))}, mean ± sd)",
+        ["net", "test %"],
+        rows,
+        [
+            "The control is the generalist trained as many steps longer as the specialists took "
+            f"together ({found[0]['steps']} for the first seed). The ensemble less the control: "
+            f"{spread(gains.points, '+')}, p = {probability(gains.p)}: {gains.verdict}.",
+            f"Classes of the specialists, seed by seed: {' | '.join(sets)}.",
+        ],
     )
