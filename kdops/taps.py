@@ -21,7 +21,7 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     Raises:
         ValueError: where there is none; the names nearest to it are listed.
     """
-    layers = dict(model.named_modules())
+    layers = dict(model.named_modules(remove_duplicate=False))
     if name not in layers:
         near = difflib.get_close_matches(name, layers, n=5, cutoff=0.4) or list(layers)[1:6]
         raise ValueError(
@@ -51,60 +51,87 @@ def _check(value, layer: str) -> None:
         )
 
 
+class _Tap:
+    """The hook of one layer: it keeps a value while its own `Tapped` runs the model."""
+
+    def __init__(self):
+        self.open, self.value = False, None
+
+    def before(self, module, inputs, options):
+        self.keep(next(iter((*inputs, *options.values())), None))
+
+    def after(self, module, inputs, output):
+        self.keep(output)
+
+    def keep(self, value):
+        if self.open:  # a copy: what comes next may write in place, as nn.ReLU(inplace=True) does
+            self.value = value.clone() if isinstance(value, Tensor) else value
+
+    def close(self):
+        value, self.open, self.value = self.value, False, None
+        return value
+
+
 class Tapped(nn.Module):
     """A model that also hands out what named layers compute; hooks do it, the model stays as it is.
 
     Args:
         model: any module whose output is logits, or has an attribute `logits`.
-        layers: names as in `model.named_modules()`, or a mapping from names of your own to these;
-            'name:input' is what the layer is given rather than what it puts out. A layer that runs
-            several times in a pass gives its last value.
+        layers: one name or several as in `model.named_modules()`, or a mapping from names of your
+            own to these; 'name:input' is what the layer is given (its first argument) rather than
+            what it puts out. A layer that runs several times in a pass gives its last value.
     Returns:
-        `Outputs(logits, features)` when called, features by the names of `layers`.
+        `Outputs(logits, features)` when called, features by the names of `layers`. They are copies,
+        so a layer that writes in place after a tapped one changes nothing.
     Raises:
         ValueError: for a name that the model has not, with those near to it. TypeError: for a layer
-        whose value is not a tensor. RuntimeError: for a layer that did not run.
+        or a model whose value is not a tensor. RuntimeError: for a layer that did not run.
 
-    `remove()`, or leaving a `with` block, takes the hooks away. torch.compile(tapped) traces
-    through the hooks.
+    `remove()`, or leaving a `with` block, takes the hooks away. A copy of a `Tapped` reads its own
+    model; a copy of the model has hooks that keep nothing. torch.compile(tapped) traces through
+    the hooks.
 
     >>> tapped = Tapped(model, {"middle": "layer3", "embedding": "fc:input"})
     >>> logits, features = tapped(images)
     """
 
-    def __init__(self, model: nn.Module, layers: Iterable[str] | Mapping[str, str] = ()):
+    def __init__(self, model: nn.Module, layers: str | Iterable[str] | Mapping[str, str] = ()):
         super().__init__()
+        layers = (layers,) if isinstance(layers, str) else layers
         names = dict(layers) if isinstance(layers, Mapping) else {name: name for name in layers}
-        found = {key: find_layer(model, name.removesuffix(":input")) for key, name in names.items()}
+        found = [find_layer(model, name.removesuffix(":input")) for name in names.values()]
         self.model, self.layers = model, names
-        self._values: dict[str, Tensor] = {}
-        self._hooks = [self._tap(key, found[key]) for key in names]
+        self._taps = {name: _Tap() for name in names}
+        self._handles = list(map(self._hook, names, found))
 
-    def _tap(self, name: str, layer: nn.Module):
-        def before(module, inputs):
-            self._values[name] = inputs[0]
-
-        def after(module, inputs, output):
-            self._values[name] = output
-
+    def _hook(self, name: str, layer: nn.Module):
+        tap = self._taps[name]
         if self.layers[name].endswith(":input"):
-            return layer.register_forward_pre_hook(before)
-        return layer.register_forward_hook(after)
+            return layer.register_forward_pre_hook(tap.before, with_kwargs=True)
+        return layer.register_forward_hook(tap.after)
 
     def forward(self, *inputs, **options) -> Outputs:
-        self._values.clear()
-        output = self.model(*inputs, **options)
-        features = dict(self._values)
-        self._values.clear()  # no graph outlives the batch
+        for tap in self._taps.values():
+            tap.open = True
+        try:
+            output = self.model(*inputs, **options)
+        finally:  # no graph outlives the batch
+            features = {name: tap.close() for name, tap in self._taps.items()}
         for name, layer in self.layers.items():
-            _check(features.get(name), layer)
-        return Outputs(getattr(output, "logits", output), features)
+            _check(features[name], layer)
+        logits = getattr(output, "logits", output)
+        if not isinstance(logits, Tensor):
+            raise TypeError(
+                f"{type(self.model).__name__} must give logits, or an output with the attribute "
+                f"logits, got {type(output).__name__}"
+            )
+        return Outputs(logits, features)
 
     def remove(self) -> None:
         """Take the hooks away; the model is as it was."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks, self.layers = [], {}
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._taps, self.layers = [], {}, {}
 
     def __enter__(self) -> "Tapped":
         return self
@@ -124,8 +151,8 @@ class Teacher(Tapped):
     """
 
     def train(self, mode: bool = True) -> "Teacher":
-        """Nothing: a loop that calls train() on everything leaves the teacher as it is."""
-        return self
+        """Evaluation mode alone: a loop that calls train() on all leaves the teacher as it is."""
+        return self if mode else super().train(False)
 
     @torch.no_grad()
     def forward(self, *inputs, **options) -> Outputs:
