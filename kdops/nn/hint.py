@@ -12,8 +12,6 @@ ACTIVATIONS = {None: nn.Identity, "relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": n
 
 
 def _regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
-    if student == teacher:
-        return nn.Identity()
     if len(student) == 1:
         return nn.Linear(*student, *teacher)
     kernel = [ours - theirs + 1 for ours, theirs in zip(student[1:], teacher[1:], strict=True)]
@@ -58,7 +56,10 @@ class HintRegressor(nn.Sequential):
                 f"HintRegressor: activation must be one of {', '.join(map(repr, ACTIVATIONS))}, "
                 f"got {activation!r}"
             )
-        super().__init__(_regressor(student, teacher), ACTIVATIONS[activation]())
+        if student == teacher:
+            super().__init__()
+        else:
+            super().__init__(_regressor(student, teacher), ACTIVATIONS[activation]())
 
 
 class VIDLoss(nn.Module):
