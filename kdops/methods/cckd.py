@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from .. import functional as F
 from ..taps import Outputs
+from .method import like, tapped, try_options, widened
 from .relation import Relation
 
 
@@ -36,23 +37,32 @@ class CCKD(Relation):
         **options,
     ):
         super().__init__(**options)
-        self.layers, self.weight, self.projection = (layer,), weight, projection
+        self.layer, self.layers = layer, tapped([layer])
+        self.weight, self.projection = self.number("weight", weight), projection
         self.kernel = {"kernel": kernel, "gamma": gamma, "order": order, "normalize": normalize}
-        self.student_map, self.teacher_map = nn.Identity(), nn.Identity()
+        try_options(F.cckd_loss, (2, 1), **self.kernel)
+        if projection is not None and projection < 1:
+            raise ValueError(f"CCKD: projection must be >= 1, got {projection}")
+        self.maps = nn.ModuleList()  # of the student, of the teacher
 
     def prepare(self, student: Outputs, teacher: Outputs) -> None:
         if self.projection is None:
             return
-        for name, side in (("student_map", student), ("teacher_map", teacher)):
-            rows = self.rows(side, self.layers[0])
-            linear = nn.Linear(rows.shape[1], self.projection, device=rows.device)
-            setattr(self, name, linear.requires_grad_(name == "student_map"))
+        rows = [self.rows(side, self.layer) for side in (student, teacher)]
+        self.maps = nn.ModuleList(like(nn.Linear(x.shape[1], self.projection), x) for x in rows)
+        self.maps[1].requires_grad_(False)
+
+    def embeddings(self, student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
+        ours, theirs = self.rows(student, self.layer), self.rows(teacher, self.layer)
+        if self.projection is None:
+            return ours, theirs
+        self.check_prepared(self.maps, 2)
+        with torch.no_grad():
+            theirs = self.maps[1](widened(theirs))
+        return self.maps[0](widened(ours)), theirs
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
-        ours = self.student_map(self.rows(student, self.layers[0]))
-        with torch.no_grad():
-            theirs = self.teacher_map(self.rows(teacher, self.layers[0]))
-        value = F.cckd_loss(ours, theirs, gather=self.gather, **self.kernel)
+        value = F.cckd_loss(*self.embeddings(student, teacher), gather=self.gather, **self.kernel)
         terms["correlation"] = self.weight * value
         return terms

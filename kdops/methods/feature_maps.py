@@ -4,10 +4,16 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from .. import _checks
 from .. import functional as F
 from ..nn import VIDLoss
 from ..taps import Outputs
-from .method import Method, layer_weights
+from .method import Method, layer_pairs, layer_weights, like, tapped, try_options, widened
+
+
+def _check_maps(method: str, student: Tensor, teacher: Tensor) -> None:
+    _checks.feature_maps(method, "student", student)
+    _checks.feature_maps(method, "teacher", teacher)
 
 
 class AT(Method):
@@ -30,13 +36,14 @@ class AT(Method):
         **options,
     ):
         super().__init__(**options)
-        self.shares, self.weight, self.p = layer_weights("AT", layers), weight, p
-        self.layers = tuple(self.shares)
+        self.shares, self.weight = layer_weights("AT", layers), self.number("weight", weight)
+        self.layers, self.p = tapped(self.shares), p
+        try_options(F.at_loss, (1, 1, 1, 1), p=p)
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         for layer, share in self.shares.items():
-            value = F.at_loss(student.features[layer], teacher.features[layer], p=self.p)
+            value = F.at_loss(*self.pair(student, teacher, layer), p=self.p)
             terms[f"attention {layer}"] = self.weight * share * value
         return terms
 
@@ -62,21 +69,24 @@ class VID(Method):
         **options,
     ):
         super().__init__(**options)
-        self.shares, self.weight, self.variance = layer_weights("VID", layers), weight, variance
-        self.layers, self.losses = tuple(self.shares), nn.ModuleList()
+        self.shares, self.weight = layer_weights("VID", layers), self.number("weight", weight)
+        self.variance = self.number("variance", variance)
+        self.layers, self.losses = tapped(self.shares), nn.ModuleList()
 
     def prepare(self, student: Outputs, teacher: Outputs) -> None:
-        channels = [[x.features[y].shape[1] for x in (student, teacher)] for y in self.layers]
-        self.losses = nn.ModuleList(VIDLoss(*pair, variance=self.variance) for pair in channels)
-        self.losses.to(student.logits.device)
+        self.losses = nn.ModuleList()
+        for layer in self.shares:
+            ours, theirs = maps = self.pair(student, teacher, layer)
+            _check_maps("VID", *maps)
+            loss = VIDLoss(ours.shape[1], theirs.shape[1], variance=self.variance)
+            self.losses.append(like(loss, ours))
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
-        if len(self.losses) != len(self.layers):
-            raise RuntimeError("VID: call prepare(student, teacher) first")
+        self.check_prepared(self.losses, len(self.shares))
         terms = super().terms(student, teacher, target)
         for (layer, share), loss in zip(self.shares.items(), self.losses, strict=True):
-            value = loss(student.features[layer], teacher.features[layer])
-            terms[f"likelihood {layer}"] = self.weight * share * value
+            ours, theirs = self.pair(student, teacher, layer)
+            terms[f"likelihood {layer}"] = self.weight * share * loss(widened(ours), theirs)
         return terms
 
 
@@ -101,27 +111,28 @@ class FSP(Method):
         **options,
     ):
         super().__init__(ce_weight=ce_weight, **options)
-        self.pairs, self.weight, self.regress = tuple(map(tuple, pairs)), weight, regress
-        self.layers = tuple(dict.fromkeys(layer for pair in self.pairs for layer in pair))
-        self.regressors = nn.ModuleDict()
+        self.pairs, self.weight = layer_pairs("FSP", "pairs", pairs), self.number("weight", weight)
+        if not self.pairs:
+            raise ValueError("FSP: pairs must hold at least one pair of layers, got none")
+        self.layers, self.regress = tapped(x for pair in self.pairs for x in pair), regress
+        self.regressors = nn.ModuleList()
 
     def prepare(self, student: Outputs, teacher: Outputs) -> None:
-        if self.regress:
-            channels = {
-                x: [side.features[x].shape[1] for side in (student, teacher)] for x in self.layers
-            }
-            self.regressors = nn.ModuleDict(
-                {name: nn.Conv2d(*pair, 1) for name, pair in channels.items()}
-            ).to(student.logits.device)
+        self.regressors = nn.ModuleList()
+        for layer in self.layers if self.regress else ():
+            ours, theirs = maps = self.pair(student, teacher, layer)
+            _check_maps("FSP", *maps)
+            self.regressors.append(like(nn.Conv2d(ours.shape[1], theirs.shape[1], 1), ours))
 
     def guided(self, student: Outputs, layer: str) -> Tensor:
-        x = student.features[layer]
-        return self.regressors[layer](x) if self.regress else x
+        x = self.feature(student, layer)
+        return self.regressors[self.layers.index(layer)](widened(x)) if self.regress else x
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+        self.check_prepared(self.regressors, len(self.layers) * self.regress)
         terms = super().terms(student, teacher, target)
         for pair in self.pairs:
             ours = tuple(self.guided(student, layer) for layer in pair)
-            theirs = tuple(teacher.features[layer] for layer in pair)
+            theirs = tuple(self.feature(teacher, layer) for layer in pair)
             terms[f"flow {'-'.join(pair)}"] = self.weight * F.fsp_loss(ours, theirs)
         return terms

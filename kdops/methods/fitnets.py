@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from .. import _checks
 from .. import functional as F
 from ..nn import HintRegressor
+from ..nn.hint import ACTIVATIONS
 from ..schedules import LinearDecay
 from ..taps import Outputs
-from .method import Method, layer_weights
+from .method import Method, layer_weights, like, tapped, widened
 
 
 class Hint(Method):
@@ -24,7 +25,7 @@ class Hint(Method):
             other, from the first on, run a `Hint` for each.
         activation: of the teacher's hint layer: None, 'relu', 'tanh' or 'sigmoid'.
         reduction: as of `kdops.hint_loss`; 'mean' keeps its size whatever the layer's.
-        ce_weight, temperature: of `Method`, for subclasses.
+        options: of `Method`; ce_weight is 0.
     Source: Romero et al., 2015, "FitNets: Hints for Thin Deep Nets", sections 2.2 and 2.3, eq. 3.
     """
 
@@ -35,30 +36,31 @@ class Hint(Method):
         activation: str | None = None,
         reduction: str = "batchmean",
         ce_weight: float = 0.0,
-        temperature: float = 4.0,
+        **options,
     ):
-        super().__init__(ce_weight=ce_weight, temperature=temperature)
-        self.hints = layer_weights("Hint", layers)
-        self.layers, self.activation, self.reduction = tuple(self.hints), activation, reduction
+        super().__init__(ce_weight=ce_weight, **options)
+        name = type(self).__name__
+        _checks.one_of(name, "activation", activation, ACTIVATIONS)
+        _checks.one_of(name, "reduction", reduction, ("batchmean", "mean", "sum"))
+        self.hints, self.layers = (weights := layer_weights(name, layers)), tapped(weights)
+        self.activation, self.reduction = activation, reduction
         self.regressors = nn.ModuleList()
 
     def prepare(self, student: Outputs, teacher: Outputs) -> None:
-        shapes = [[side.features[x].shape[1:] for side in (student, teacher)] for x in self.layers]
-        self.regressors = nn.ModuleList(
-            HintRegressor(*pair, activation=self.activation) for pair in shapes
-        ).to(student.logits.device)
-
-    def hint_terms(self, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
-        if len(self.regressors) != len(self.layers):
-            raise RuntimeError(f"{type(self).__name__}: call prepare(student, teacher) first")
-        terms = {}
-        for (layer, weight), regressor in zip(self.hints.items(), self.regressors, strict=True):
-            guided, hint = regressor(student.features[layer]), teacher.features[layer]
-            terms[f"hint {layer}"] = weight * F.hint_loss(guided, hint, reduction=self.reduction)
-        return terms
+        self.regressors = nn.ModuleList()
+        for layer in self.hints:
+            ours, theirs = self.pair(student, teacher, layer)
+            shapes = ours.shape[1:], theirs.shape[1:]
+            self.regressors.append(like(HintRegressor(*shapes, activation=self.activation), ours))
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
-        return self.hint_terms(student, teacher)
+        self.check_prepared(self.regressors, len(self.hints))
+        terms = super().terms(student, teacher, target)
+        for (layer, weight), regressor in zip(self.hints.items(), self.regressors, strict=True):
+            ours, theirs = self.pair(student, teacher, layer)
+            value = F.hint_loss(regressor(widened(ours)), theirs, reduction=self.reduction)
+            terms[f"hint {layer}"] = weight * value
+        return terms
 
 
 class FitNets(Hint):
@@ -94,15 +96,9 @@ class FitNets(Hint):
             ce_weight=1.0,
             temperature=temperature,
         )
-        self.hint_weight = _checks.number("FitNets", "hint_weight", hint_weight, low=0)
-        self.schedule = schedule or LinearDecay()
-        if not hint_weight:
-            self.layers, self.hints = (), {}
+        weight = self.number("hint_weight", hint_weight)
+        self.hints = {name: weight * x for name, x in self.hints.items()} if weight else {}
+        self.layers, self.schedule = tapped(self.hints), schedule or LinearDecay()
 
     def soft_weight(self) -> float:
         return self.schedule(self.epoch) / self.temperature**2
-
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
-        hints = self.hint_terms(student, teacher)
-        terms = Method.terms(self, student, teacher, target)
-        return terms | {name: self.hint_weight * hint for name, hint in hints.items()}

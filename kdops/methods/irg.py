@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import compat
+from .. import _checks, compat
 from .. import functional as F
 from ..taps import Outputs
+from .logits import logit_distance
+from .method import layer_pairs, tapped
 from .relation import Relation
 
 
@@ -46,15 +48,16 @@ class IRG(Relation):
     ):
         super().__init__(**options)
         self.edges = (edges,) if isinstance(edges, str) else tuple(edges)
-        self.to_many, self.transforms = to_many, tuple(map(tuple, transforms))
-        if any(len(pair) != 2 for pair in self.transforms):
-            raise ValueError(f"IRG: transforms must be pairs of layers, got {self.transforms}")
+        self.to_many, self.transforms = to_many, layer_pairs("IRG", "transforms", transforms)
+        _checks.one_of("IRG", "part", part, ("vertex", "edge"))
         if caffe and (to_many is not None or part != "vertex" or self.gather is not None):
             raise ValueError("IRG: caffe has neither to_many, part='edge' nor gather")
-        named = [*self.edges, *(x for pair in self.transforms for x in pair), to_many]
-        self.layers = tuple(dict.fromkeys(x for x in named if x not in (None, "logits")))
-        self.vertex_weight, self.edge_weight = vertex_weight, edge_weight
-        self.transform_weight, self.part, self.caffe = transform_weight, part, caffe
+        named = [*self.edges, *(x for pair in self.transforms for x in pair)]
+        self.layers = tapped(named if to_many is None else [*named, to_many])
+        self.vertex_weight = self.number("vertex_weight", vertex_weight)
+        self.edge_weight = self.number("edge_weight", edge_weight)
+        self.transform_weight = self.number("transform_weight", transform_weight)
+        self.part, self.caffe = part, caffe
 
     def edge_loss(self, student: Outputs, teacher: Outputs) -> Tensor:
         ours = [self.rows(student, layer) for layer in self.edges]
@@ -79,7 +82,7 @@ class IRG(Relation):
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         if self.vertex_weight:
-            distance = nn.functional.mse_loss(student.logits.float(), teacher.logits.float())
+            distance = logit_distance(*self.pair(student, teacher, "logits"))
             terms["vertices"] = self.vertex_weight * distance
         if self.edges and self.edge_weight:
             terms["edges"] = self.edge_weight * self.edge_loss(student, teacher)

@@ -1,11 +1,15 @@
 """Relatives of Hinton's distillation that compare logits in another way."""
 
-import torch
 from torch import Tensor
 
 from .. import functional as F
 from ..taps import Outputs
 from .method import Method
+
+
+def logit_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """mean (z - z')^2 of raw logits."""
+    return 2 * F.hint_loss(student, teacher, reduction="mean")  # which has 1/2
 
 
 class DKD(Method):
@@ -27,14 +31,15 @@ class DKD(Method):
         **options,
     ):
         super().__init__(**options)
-        self.target_weight, self.rest_weight, self.warmup = target_weight, rest_weight, warmup
+        self.target_weight = self.number("target_weight", target_weight)
+        self.rest_weight = self.number("rest_weight", rest_weight)
+        self.warmup = self.number("warmup", warmup)
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         weight = min(1.0, (self.epoch + 1) / self.warmup) if self.warmup else 1.0
         terms["decoupled"] = weight * F.dkd_loss(
-            student.logits,
-            teacher.logits,
+            *self.pair(student, teacher, "logits"),
             target,
             temperature=self.temperature,
             target_weight=self.target_weight,
@@ -63,13 +68,14 @@ class DIST(Method):
         **options,
     ):
         super().__init__(temperature=temperature, **options)
-        self.weight, self.inter_weight, self.intra_weight = weight, inter_weight, intra_weight
+        self.weight = self.number("weight", weight)
+        self.inter_weight = self.number("inter_weight", inter_weight)
+        self.intra_weight = self.number("intra_weight", intra_weight)
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         terms["correlation"] = self.weight * F.dist_loss(
-            student.logits,
-            teacher.logits,
+            *self.pair(student, teacher, "logits"),
             temperature=self.temperature,
             inter_weight=self.inter_weight,
             intra_weight=self.intra_weight,
@@ -92,12 +98,13 @@ class StandardizedKD(Method):
         self, *, weight: float = 9.0, temperature: float = 2.0, eps: float = 0.0, **options
     ):
         super().__init__(temperature=temperature, **options)
-        self.weight, self.eps = weight, eps
+        self.weight, self.eps = self.number("weight", weight), self.number("eps", eps)
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
-        ours, theirs = (F.standardize_logits(x.logits, eps=self.eps) for x in (student, teacher))
-        terms["standardized"] = self.weight * F.kd_loss(ours, theirs, temperature=self.temperature)
+        pair = self.pair(student, teacher, "logits")
+        pair = (F.standardize_logits(x, eps=self.eps) for x in pair)
+        terms["standardized"] = self.weight * F.kd_loss(*pair, temperature=self.temperature)
         return terms
 
 
@@ -113,10 +120,10 @@ class LogitMatching(Method):
 
     def __init__(self, *, weight: float = 0.1, **options):
         super().__init__(**options)
-        self.weight = weight
+        self.weight = self.number("weight", weight)
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
-        difference = student.logits.float() - teacher.logits.float()
-        terms["logits"] = self.weight * torch.mean(difference.square())
+        distance = logit_distance(*self.pair(student, teacher, "logits"))
+        terms["distance"] = self.weight * distance
         return terms

@@ -8,7 +8,7 @@ from .. import functional as F
 from ..nn import InformationFlowLoss
 from ..schedules import CriticalPeriod
 from ..taps import Outputs
-from .method import layer_weights
+from .method import layer_weights, tapped, try_options, widened
 from .relation import Relation
 
 
@@ -36,14 +36,15 @@ class PKT(Relation):
         **options,
     ):
         super().__init__(**options)
-        self.shares, self.weight = layer_weights("PKT", layers), weight
-        self.layers = tuple(self.shares)
+        self.shares, self.weight = layer_weights("PKT", layers), self.number("weight", weight)
+        self.layers = tapped(self.shares)
         self.kernel = {
             "kernel": kernel,
             "divergence": divergence,
             "include_self": include_self,
             "eps": eps,
         }
+        try_options(F.pkt_loss, (2, 1), **self.kernel)
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
@@ -67,8 +68,8 @@ class HKD(Relation):
         layers: from the first on; the last one keeps its weight.
         weight: of the sum; 'mean' reductions.
         schedule: from (epoch, number of layers) to weights; the paper's by default.
-        unit_scale: divides each side's rows by their mean length, which keeps the Student-t kernel
-            from saturating; the published code does not.
+        unit_scale: divides each side's rows by their mean length, a constant for the gradient,
+            which keeps the Student-t kernel from saturating; the published code does not.
         kernels, divergence, include_self, eps: of `kdops.nn.InformationFlowLoss`.
         options: of `Relation` and `Method`; the paper has no labels, ce_weight is 0.
     Source: Passalis, Tzelepi, Tefas, 2020, "Heterogeneous Knowledge Distillation using Information
@@ -77,7 +78,7 @@ class HKD(Relation):
 
     def __init__(
         self,
-        layers: Sequence[str] = ("early", "middle", "embedding", "logits"),
+        layers: str | Sequence[str] = ("early", "middle", "embedding", "logits"),
         *,
         weight: float = 1.0,
         schedule: CriticalPeriod | None = None,
@@ -90,23 +91,20 @@ class HKD(Relation):
         **options,
     ):
         super().__init__(ce_weight=ce_weight, **options)
-        self.flow, self.weight = tuple(layers), weight
-        self.layers = tuple(layer for layer in layers if layer != "logits")
+        self.flow, self.weight = tuple(layer_weights("HKD", layers)), self.number("weight", weight)
+        self.layers = tapped(self.flow)
         self.schedule, self.unit_scale = schedule or CriticalPeriod(), unit_scale
-        self.loss = InformationFlowLoss(
-            kernels=kernels,
-            divergence=divergence,
-            include_self=include_self,
-            eps=eps,
-            gather=self.gather,
-        )
+        options = {"divergence": divergence, "include_self": include_self, "eps": eps}
+        for kernel in kernels:
+            try_options(F.pkt_loss, (2, 1), kernel=kernel, **options)
+        self.loss = InformationFlowLoss(kernels=kernels, **options, gather=self.gather)
 
     def rows(self, outputs: Outputs, layer: str) -> Tensor:
         rows = super().rows(outputs, layer)
         if not self.unit_scale:
             return rows
-        length = rows.detach().float().norm(dim=1).mean()
-        return rows / length.clamp_min(1e-30).to(rows.dtype)
+        rows = widened(rows)
+        return rows / rows.detach().norm(dim=1).mean().clamp_min(1e-30)
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
@@ -135,8 +133,8 @@ class SP(Relation):
         **options,
     ):
         super().__init__(pooling=pooling, **options)
-        self.shares, self.weight = layer_weights("SP", layers), weight
-        self.layers = tuple(self.shares)
+        self.shares, self.weight = layer_weights("SP", layers), self.number("weight", weight)
+        self.layers = tapped(self.shares)
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)

@@ -29,12 +29,20 @@ class Relation(Method):
         """(N, D) features; the layer 'logits' is the output itself.
 
         Raises:
-            ValueError: for fewer rows than the relation is between.
+            ValueError: for fewer rows than the relation is between, and for features of which it
+            is not known what their positions are: (N, T, D) might be tokens, or a signal.
         """
-        x = outputs.logits if layer == "logits" else outputs.features[layer]
+        x = self.feature(outputs, layer)
         if len(x) < self.least_rows and self.gather is None:
             raise ValueError(
                 f"{type(self).__name__}: a batch must have at least {self.least_rows} rows, the "
                 f"relation is between them, got {len(x)}"
             )
-        return x.flatten(1) if x.dim() == 2 or self.pooling == "flatten" else x.flatten(2).mean(2)
+        if self.pooling == "flatten" or x.dim() == 2:
+            return x.flatten(1)
+        if x.dim() < 4:
+            raise ValueError(
+                f"{type(self).__name__}: features of {layer!r} must be (N, D) or maps (N, C, H, W) "
+                f"for pooling='mean', got shape {tuple(x.shape)}"
+            )
+        return x.flatten(2).mean(2)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .. import functional as F
 from ..taps import Outputs
-from .method import layer_weights
+from .method import layer_weights, tapped
 from .relation import Relation
 
 
@@ -31,8 +31,9 @@ class RKD(Relation):
     ):
         super().__init__(**options)
         self.shares = layer_weights("RKD", layers)
-        self.layers = tuple(self.shares)
-        self.distance_weight, self.angle_weight = distance_weight, angle_weight
+        self.layers = tapped(self.shares)
+        self.distance_weight = self.number("distance_weight", distance_weight)
+        self.angle_weight = self.number("angle_weight", angle_weight)
         self.least_rows = 3 if angle_weight else 2
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
