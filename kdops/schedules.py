@@ -1,6 +1,13 @@
 """Weights that change with the epoch; each is called with the epoch, counted from 0."""
 
+import math
 from dataclasses import dataclass
+
+
+def _check(schedule: str, **weights: float) -> None:
+    for name, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"{schedule}: {name} must be finite and >= 0, got {weight}")
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,7 @@ class LinearDecay:
     saturate: int = 400
 
     def __post_init__(self):
+        _check("LinearDecay", initial=self.initial, final=self.final)
         if not 0 <= self.start < self.saturate:
             raise ValueError(
                 "LinearDecay: start and saturate must be epochs with 0 <= start < saturate, "
@@ -49,6 +57,9 @@ class CriticalPeriod:
     initial: float = 100.0
     decay: float = 0.7
     last: float = 1.0
+
+    def __post_init__(self):
+        _check("CriticalPeriod", initial=self.initial, decay=self.decay, last=self.last)
 
     def __call__(self, epoch: int, layers: int) -> list[float]:
         return [self.initial * self.decay**epoch] * (layers - 1) + [self.last] * (layers > 0)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.func import functional_call
 
 from kdops import Tapped, Teacher, methods
-from kdops.schedules import CriticalPeriod
+from kdops.schedules import CriticalPeriod, LinearDecay
 from kdops.taps import Outputs
 
 from .cases import generator
@@ -254,3 +254,19 @@ def test_a_loop_of_ones_own(name):
     assert losses[-1] < 0.97 * losses[0]
     still = {key for key, x in method.named_parameters() if torch.equal(x, before[key])}
     assert still == ({"maps.1.weight", "maps.1.bias"} if name == "CCKD" else set())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options"),
+    [
+        (CriticalPeriod, {"initial": -1}),
+        (CriticalPeriod, {"decay": float("nan")}),
+        (CriticalPeriod, {"last": float("inf")}),
+        (LinearDecay, {"initial": -1}),
+        (LinearDecay, {"final": float("nan")}),
+    ],
+    ids=["initial", "decay", "last", "decay-initial", "decay-final"],
+)
+def test_schedules_out_of_range(schedule, options):
+    with pytest.raises(ValueError, match=f"{schedule.__name__}: .* must be finite and >= 0, got"):
+        schedule(**options)
