@@ -1,12 +1,18 @@
 """Recipes from YAML: read safely, and each mistake named with its key and line."""
 
 import difflib
+import re
+import reprlib
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
+from typing import get_args
 
-import yaml
 from pydantic import ValidationError
 
+from ..methods import Method
+from .plain_yaml import PlainYamlError, line_of, load
 from .schema import (
     Phase,
     Recipe,
@@ -18,6 +24,12 @@ from .schema import (
 )
 
 LARGEST = 1 << 20  # bytes of a recipe
+MODELS = {
+    (): Recipe,
+    ("phases",): Phase,
+    ("phases", "sampler"): Sampler,
+    ("specialists",): Specialists,
+}
 
 
 class RecipeError(ValueError):
@@ -47,60 +59,64 @@ def read(recipe: str | Path) -> Recipe:
         raise RecipeError(f"{path}: no such file")
     if path.stat().st_size > LARGEST:
         raise RecipeError(f"{path}: a recipe is at most {LARGEST} bytes")
-    return parse(path.read_text(encoding="utf-8"), str(path))
+    try:
+        return parse(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: a recipe must be UTF-8, byte {error.start} is not") from error
 
 
 def parse(text: str, name: str = "recipe") -> Recipe:
     """A recipe from YAML text; `name` is for the error messages."""
     try:
-        root = _compose(text)
-        _refuse(root)
-        loader = yaml.SafeLoader("")
-        content = loader.construct_document(root) if root else {}
-    except yaml.MarkedYAMLError as error:
-        raise RecipeError(f"{name}, line {error.problem_mark.line + 1}: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{name}: {error}") from error
+        root, content = load(text)
+    except PlainYamlError as error:
+        raise RecipeError(f"{name}, line {error.line}: {error}") from error
     try:
         recipe = Recipe.model_validate(content)
+        _check_nets(recipe)
         for number, phase in enumerate(recipe.phases):
             _check_phase(phase, ("phases", number))
-    except _PlaceError as error:
-        raise RecipeError(f"{name}, line {_line(root, error.place)}: {error}") from error
     except ValidationError as error:
-        raise RecipeError("\n".join(_messages(error, root, name))) from error
-    return recipe
+        found = [(x["loc"], _text(x, _keys_at(x["loc"]))) for x in error.errors()]
+    except _PlaceError as error:
+        found = [(error.place, str(error))]
+    else:
+        return recipe
+    raise RecipeError(
+        "\n".join(
+            f"{name}, line {line_of(root, place)}: "
+            + (f"{'.'.join(map(str, place))}: " if place else "")
+            + text
+            for place, text in found
+        )
+    )
 
 
 class _PlaceError(ValueError):
     def __init__(self, place: tuple, text: str):
-        super().__init__(f"{'.'.join(map(str, place))}: {text}")
+        super().__init__(text)
         self.place = place
 
 
-def _compose(text: str) -> yaml.Node | None:
-    for event in yaml.parse(text, yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(
-                problem="aliases are not allowed", problem_mark=event.start_mark
-            )
-    return yaml.compose(text, yaml.SafeLoader)
-
-
-def _refuse(node: yaml.Node | None) -> None:
-    """Keys that stand twice, of which YAML would keep the last."""
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-            _refuse(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse(item)
+def _check_nets(recipe: Recipe) -> None:
+    for net in recipe.nets:
+        if net in ("student", "teacher"):
+            raise _PlaceError(("nets", net), "is chosen by who runs the recipe, not by it")
+    nets, seen = {"student", *recipe.nets}, set()
+    for number, phase in enumerate(recipe.phases):
+        place = ("phases", number)
+        if phase.name in seen:
+            raise _PlaceError((*place, "name"), f"{phase.name!r} is the name of another phase")
+        seen.add(phase.name)
+        if phase.net not in nets:
+            raise _PlaceError((*place, "net"), f"no net {phase.net!r}; {_near(phase.net, nets)}")
+        teachers = {"teacher", *nets} - {phase.net}
+        if phase.teacher is None:
+            if phase.method != "Labels":
+                raise _PlaceError((*place, "teacher"), "only Labels can be without a teacher")
+        elif phase.teacher not in teachers:
+            near = _near(phase.teacher, teachers)
+            raise _PlaceError((*place, "teacher"), f"no teacher {phase.teacher!r}; {near}")
 
 
 def _check_phase(phase: Phase, place: tuple) -> None:
@@ -108,46 +124,58 @@ def _check_phase(phase: Phase, place: tuple) -> None:
         method = method_class(phase.method)
     except ValueError as error:
         raise _PlaceError((*place, "method"), str(error)) from error
+    place = (*place, "options")
     try:
         make_method(phase.method, phase.options)
     except ValidationError as error:
         first = error.errors()[0]
-        place = (*place, "options", *first["loc"][:1])
-        raise _PlaceError(place, _text(first, options_of(method))) from error
+        keys = _option_keys(method, first["loc"])
+        raise _PlaceError(
+            (*place, *_given(phase.options, first["loc"])), _text(first, keys)
+        ) from error
     except (ValueError, TypeError) as error:
-        raise _PlaceError((*place, "options"), str(error)) from error
+        named = re.match(r"\w+: (\w+)", str(error))  # 'function: argument must be ...'
+        key = _given(phase.options, named.groups() if named else ())
+        raise _PlaceError((*place, *key), str(error)) from error
 
 
-def _messages(error: ValidationError, root: yaml.Node, name: str):
-    for found in error.errors():
-        place = found["loc"]
-        yield f"{name}, line {_line(root, place)}: {'.'.join(map(str, place))}: {_text(found)}"
+def _given(content, place: tuple) -> tuple:
+    """As much of a place as is written in the recipe; pydantic goes on into types."""
+    for depth, step in enumerate(place):
+        try:
+            content = content[step]
+        except (LookupError, TypeError):
+            return place[:depth]
+    return place
 
 
-def _text(found: dict, model=None) -> str:
-    if found["type"] != "extra_forbidden":
-        got = "" if found["type"] == "missing" else f", got {found['input']!r}"
-        return f"{found['msg'][0].lower()}{found['msg'][1:]}{got}"
-    models = [model] if model else [Recipe, Phase, Sampler, Specialists]
-    keys = [key for each in models for key in each.model_fields]
-    near = difflib.get_close_matches(str(found["loc"][-1]), keys)
-    return "no such key" + (
-        f", near: {', '.join(near)}" if near else f"; there are {', '.join(keys)}"
-    )
+def _keys_at(place: tuple) -> Iterable[str]:
+    model = MODELS.get(tuple(step for step in place[:-1] if isinstance(step, str)))
+    return model.model_fields if model else ()
 
 
-def _line(node: yaml.Node | None, place: tuple) -> int:
-    """The line of a value, or of the nearest thing around one that is missing."""
-    line = node.start_mark.line + 1 if node else 1
-    for step in place:
-        if isinstance(node, yaml.MappingNode):
-            found = [(key, value) for key, value in node.value if key.value == str(step)]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            found = [(item, item) for item in node.value[step : step + 1]]
-        else:
-            found = []
-        if not found:
-            break
-        key, node = found[0]
-        line = key.start_mark.line + 1
-    return line
+def _option_keys(method: type[Method], place: tuple) -> Iterable[str]:
+    options = options_of(method).model_fields
+    if len(place) == 1:
+        return options
+    kind = options[place[0]].annotation
+    return [x.name for part in get_args(kind) if is_dataclass(part) for x in fields(part)]
+
+
+def _text(found: dict, keys: Iterable[str]) -> str:
+    match found["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"no such key; {_near(str(found['loc'][-1]), keys)}"
+        case "missing":
+            return "must be given"
+        case "value_error":
+            return str(found["ctx"]["error"])
+        case "model_type" | "dict_type":
+            return f"must be a mapping, got {reprlib.repr(found['input'])}"
+    text = f"{found['msg'][0].lower()}{found['msg'][1:]}"
+    return f"{text}, got {reprlib.repr(found['input'])}"
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, names, cutoff=0.5)
+    return f"near: {', '.join(near)}" if near else f"there are {', '.join(sorted(names))}"

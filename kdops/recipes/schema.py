@@ -5,7 +5,7 @@ import importlib
 import inspect
 import typing
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 
 from .. import methods
 from ..methods import Method
@@ -13,24 +13,35 @@ from ..methods import Method
 METHODS = {
     name: getattr(methods, name)
     for name in methods.__all__
-    if isinstance(getattr(methods, name), type) and issubclass(getattr(methods, name), Method)
+    if name not in ("Method", "Relation")  # the bases
 }
-STRICT = ConfigDict(extra="forbid", frozen=True, strict=False, arbitrary_types_allowed=True)
 
 
-class Sampler(BaseModel):
+class Checked(BaseModel):
+    """Keys that are known alone, and finite numbers, for which yes and no do not stand."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def no_boolean(cls, value, check):
+        checked = check(value)
+        if isinstance(value, bool) and checked is not value:
+            raise ValueError(f"must not be a boolean, got {value}")
+        return checked
+
+
+class Sampler(Checked):
     """How batches are drawn: by default every row once an epoch."""
 
-    model_config = STRICT
     groups: typing.Literal["classes", "superclasses"]
     per_group: int = Field(4, ge=1)  # rows of a group in a batch
     superclasses: int = Field(5, ge=2)  # how many k-means makes of the teacher's embeddings
 
 
-class Phase(BaseModel):
+class Phase(Checked):
     """One net learns by one method, from the weights it has."""
 
-    model_config = STRICT
     name: str = Field("student", pattern=r"^[a-z][a-z0-9_-]*$")
     method: str
     options: dict[str, typing.Any] = {}
@@ -41,10 +52,9 @@ class Phase(BaseModel):
     sampler: Sampler | None = None
 
 
-class Specialists(BaseModel):
+class Specialists(Checked):
     """An ensemble of specialists after the phases: the student is their generalist."""
 
-    model_config = STRICT
     count: int = Field(3, ge=1)
     largest: int | None = Field(None, ge=2)  # classes of one
     steps: int = Field(250, ge=1)
@@ -52,10 +62,9 @@ class Specialists(BaseModel):
     processes: int = Field(1, ge=1)
 
 
-class Recipe(BaseModel):
+class Recipe(Checked):
     """A method from its paper, as it is trained here."""
 
-    model_config = STRICT
     title: str
     source: str
     about: str
@@ -78,12 +87,12 @@ def options_of(method: type[Method]) -> type[BaseModel]:
         parameters = inspect.signature(cls.__init__).parameters.values()
         for parameter in list(parameters)[1:]:
             if parameter.kind is not parameter.VAR_KEYWORD:
-                kind = hints.get(parameter.name, typing.Any)
-                fields.setdefault(parameter.name, (kind, parameter.default))
+                default = ... if parameter.default is parameter.empty else parameter.default
+                fields.setdefault(parameter.name, (hints.get(parameter.name, typing.Any), default))
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break  # nothing is handed on to the bases
     fields.pop("gather", None)  # the training knows its processes
-    return create_model(method.__name__, __config__=STRICT, **fields)
+    return create_model(method.__name__, __base__=Checked, **fields)
 
 
 def method_class(name: str) -> type[Method]:
@@ -98,8 +107,9 @@ def method_class(name: str) -> type[Method]:
             raise ValueError(f"{name!r} must be a subclass of kdops.methods.Method, got {found!r}")
         return found
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, cutoff=0.4) or sorted(METHODS)
-        raise ValueError(f"no method {name!r}; near: {', '.join(near)}")
+        near = difflib.get_close_matches(name, METHODS, cutoff=0.5)
+        named = f"near: {', '.join(near)}" if near else f"there are {', '.join(sorted(METHODS))}"
+        raise ValueError(f"no method {name!r}; {named}")
     return METHODS[name]
 
 
