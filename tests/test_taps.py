@@ -246,6 +246,18 @@ def test_teacher_gives_no_gradient():
     assert torch.is_grad_enabled() and model.conv.weight.requires_grad
 
 
+def test_compiled_teacher():
+    torch._dynamo.reset()
+    model, x = small()
+    teacher = Teacher(model.eval(), ["hidden"])
+    compiled = torch.compile(teacher, fullgraph=True, backend="aot_eager")
+    for _ in range(2):
+        logits, features = compiled(x)
+        torch.testing.assert_close(logits, teacher(x).logits)
+        assert not logits.requires_grad and not features["hidden"].requires_grad
+    torch._dynamo.reset()
+
+
 def test_teacher_in_training_mode():
     model, x = small()
     teacher = Teacher(model, ["hidden"])
