@@ -10,10 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 from .. import methods
 from ..methods import Method
 
+BASES = (Method, methods.Relation)
 METHODS = {
-    name: getattr(methods, name)
+    name: found
     for name in methods.__all__
-    if name not in ("Method", "Relation")  # the bases
+    if isinstance(found := getattr(methods, name), type)
+    and issubclass(found, Method)
+    and found not in BASES
 }
 
 
