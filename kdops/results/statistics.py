@@ -52,10 +52,15 @@ def holm(p_values: list[float]) -> list[float]:
 
 
 def paired_gains(baseline: list[float], methods: dict[str, list[float]]) -> dict[str, Gain]:
-    raw = [paired_p(values, baseline) for values in methods.values()]
+    return gains_of_pairs({name: (values, baseline) for name, values in methods.items()})
+
+
+def gains_of_pairs(pairs: dict[str, tuple[list[float], list[float]]]) -> dict[str, Gain]:
+    """Gains of (values, their own baseline), corrected together."""
+    raw = [paired_p(*pair) for pair in pairs.values()]
     gains = {}
-    for (name, values), p, corrected in zip(methods.items(), raw, holm(raw), strict=True):
-        points = [value - base for value, base in zip(values, baseline, strict=True)]
+    for (name, pair), p, corrected in zip(pairs.items(), raw, holm(raw), strict=True):
+        points = [value - base for value, base in zip(*pair, strict=True)]
         mean, sd = mean_sd(points)
         gains[name] = Gain(points, mean, sd, sum(x > 0 for x in points), p, corrected)
     return gains

@@ -28,14 +28,18 @@ class Table:
         for note in self.notes:
             console.print(f"- {note}")
 
-    def markdown(self) -> str:
+    def grid(self) -> str:
+        """The rows alone, as Markdown."""
         lines = [
             [c.replace("\n", " ") for c in self.columns],
             ["---"] + ["---:"] * (len(self.columns) - 1),
             *self.rows,
         ]
-        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        return f"## {self.title}\n\n{table}\n\n" + "".join(f"- {note}\n" for note in self.notes)
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    def markdown(self) -> str:
+        notes = "".join(f"- {note}\n" for note in self.notes)
+        return f"## {self.title}\n\n{self.grid()}\n\n{notes}"
 
 
 def spread(values: list[float], sign: str = "") -> str:
