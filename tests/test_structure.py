@@ -54,7 +54,7 @@ BELOW = {
     "recipes": {"methods"},
     "results": set(),
     "training": {"methods", "recipes", "results", "samplers", "taps"},
-    "studies": {"training", "recipes", "results"},
+    "studies": {"training", "recipes", "results", "methods", "functional", "taps"},
     "demo": {"__init__", "studies", "training", "recipes", "results", "methods", "taps"},
     "__main__": {"__init__", "_native", "demo", "training", "results", "studies"},
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ..recipes import reading
-from ..recipes.schema import Recipe
+from ..recipes.schema import Phase, Recipe
 from ..results.compare import Entry, read
 from ..training.command import distill
 from ..training.data import Split
@@ -21,16 +21,17 @@ class Arm:
     recipe: str
     setting: dict = field(default_factory=dict)
     changes: dict = field(default_factory=dict)  # of the last phase's options
+    phase: dict = field(default_factory=dict)  # what is other in the last phase, its method say
+    nets: dict = field(default_factory=dict)  # in place of the recipe's
 
 
 def recipe_of(arm: Arm) -> Recipe:
     """The arm's recipe, with its changes."""
     recipe = reading.read(arm.recipe)
-    if not arm.changes:
-        return recipe
-    last = recipe.phases[-1]
-    changed = last.model_copy(update={"options": {**last.options, **arm.changes}})
-    return recipe.model_copy(update={"phases": [*recipe.phases[:-1], changed]})
+    last = recipe.phases[-1].model_dump() | arm.phase
+    last["options"] = {**last["options"], **arm.changes}
+    changed = {"phases": [*recipe.phases[:-1], Phase(**last)], "nets": {**recipe.nets, **arm.nets}}
+    return recipe.model_copy(update=changed)
 
 
 def run(
