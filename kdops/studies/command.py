@@ -8,34 +8,43 @@ from rich.console import Console
 
 from ..training.command import QUICK
 from ..training.run import Setting
-from . import results, tuning
+from . import questions, tuning
 
-STUDIES = {"results": results.study, "tuning": tuning.study}
-PAGES = {"results": results.write_page}
+STUDIES = {"tuning": (tuning.study, 2), "questions": (questions.study, 5)}  # and their seeds
+PAGES = {"questions": questions.write}  # what is written of the results that a study returns
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kdops study", description=__doc__)
+    add = parser.add_argument
+    add("name", choices=STUDIES)
+    add("--out", type=Path, metavar="DIR", help="default runs/NAME; goes on there")
+    add("--docs", type=Path, metavar="DIR", help="where the study's page goes; default --out")
+    add("--from-json", type=Path, metavar="FILE", help="write the page of these results alone")
+    add("--seeds", type=int, metavar="N", help="default 5, tuning's 2; 1 with --quick")
+    add("--quick", action="store_true", help="digits and few steps: a smoke test")
+    add("--threads", type=int, default=1, metavar="N", help="default 1")
+    return parser
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m kdops study", description=__doc__)
-    parser.add_argument("name", choices=STUDIES)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default runs/NAME; goes on there")
-    parser.add_argument("--quick", action="store_true", help="digits and few steps: a smoke test")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="default 1")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="where the page is written")
-    parser.add_argument(
-        "--from-json", type=Path, metavar="FILE", help="the page alone, no training"
-    )
-    options = parser.parse_args(argv)
-    if options.from_json and not (options.page and options.name in PAGES):
-        parser.error(f"--from-json takes --page, and one of {', '.join(PAGES)}")
-    if options.from_json:
-        PAGES[options.name](options.from_json, options.page)
-        return 0
+    found = parser()
+    options = found.parse_args(argv)
+    (study, seeds), page = STUDIES[options.name], PAGES.get(options.name)
+    if page is None and (options.docs or options.from_json):
+        found.error(f"{options.name} has no page: neither --docs nor --from-json")
+    if options.seeds is not None and options.seeds < 1:
+        found.error(f"--seeds must be at least 1, got {options.seeds}")
+    seeds = options.seeds or (1 if options.quick else seeds)
+    out = options.out or Path("runs") / options.name
+    console = Console(highlight=False, markup=False)
     torch.set_num_threads(options.threads)
-    out, console = (
-        options.out or Path("runs") / options.name,
-        Console(highlight=False, markup=False),
-    )
     setting = Setting(**QUICK) if options.quick else Setting()
-    more = {"page": options.page} if options.name in PAGES else {}
-    STUDIES[options.name](out, setting, console, **more)
+    try:
+        results = options.from_json or study(out, setting, seeds, console)
+        if page:
+            page(results, options.docs or out)
+    except ValueError as error:
+        console.print(f"study: {error}")
+        return 2
     return 0
