@@ -127,7 +127,7 @@ def test_arms_are_recipes():
     assert sampled.options == recipe_of(Arm("cckd")).phases[-1].options
     assert recipe_of(questions.ARMS["hkd-narrow"]).nets == {"auxiliary": "student"}
     assert recipe_of(questions.ARMS["kd-long"]).phases[-1].steps == 800
-    assert recipe_of(questions.ARMS["edges"]).phases[-1].options["edge_weight"] == 10
+    assert recipe_of(questions.ARMS["edges"]).phases[-1].options["edge_weight"] == 1
     for name in tuning.QUESTIONS:
         option = tuning.QUESTIONS[name][0]
         assert f"{name} {option}=" in " ".join(tuning.arms())

@@ -31,10 +31,10 @@ GRID = {
 QUESTIONS = {
     "logits": ("weight", (0.03, 0.3, 3)),
     "soft-targets": ("kd_weight", (0.9, 3, 9)),
-    "edges": ("edge_weight", (1, 10, 100)),
-    "soft-edges": ("weight", (3, 30, 300)),
-    "raw-distance": ("weight", (0.001, 0.01, 0.1)),
-    "edges-logits": ("vertex_weight", (0.03, 0.3, 3)),
+    "edges": ("edge_weight", (0.1, 1, 10, 100)),
+    "soft-edges": ("weight", (0.3, 3, 30, 300)),
+    "raw-distance": ("weight", (0.001, 0.01, 0.1, 1)),
+    "edges-logits": ("vertex_weight", (0.03, 0.3, 3, 30)),
     "edges-soft-targets": ("kd_weight", (0.9, 3, 9)),
 }
 
