@@ -154,7 +154,7 @@ def test_the_words_are_the_verdicts():
         "-1.97 ± 0.06 points, worse",
         "+1.50 ± 3.12 points, not distinguishable",
     ]
-    assert lines[-1] == "![Title](pictures/page-x.png)"
+    assert lines[-1] == "![Title](pictures/page-x.svg)"
     table = [line for line in lines if line.startswith("| `")]
     assert [line.split(" | ")[-1].strip(" |") for line in table] == [
         "better",
@@ -252,7 +252,7 @@ def test_quick_study(tmp_path, monkeypatch, capsys):
     assert command.main(arguments) == 0
     text = (docs / "questions.md").read_text()
     assert text.startswith("1 seed digits ") and "one seed, no test" in text
-    assert (docs / "pictures" / "questions-x.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (docs / "pictures" / "questions-x.svg").read_text()
     kept = docs / "results" / "questions.json"
     assert kept.read_text() == (out / "questions.json").read_text()
     assert command.main(["questions", "--from-json", str(kept), "--docs", str(again)]) == 0

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from .compare import Entry
 
-KEPT = ("seed", "steps", "val", "test", "teacher")  # of a result
+# of a result
+KEPT = ("seed", "steps", "seconds", "val", "test", "per_class", "biased", "teacher", "specialists")
 DIGITS = 4  # of a per cent
 
 
@@ -54,3 +55,15 @@ def read_entries(path: Path) -> dict[str, Entry]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} holds no results of a study: {error!r}") from error
+
+
+def read_environment(path: Path) -> dict:
+    """Versions and machine of the runs that `write_entries` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))["environment"]
+
+
+def keep(results: Path, docs: Path) -> None:
+    """A copy of a study's file as DOCS/results/NAME.json."""
+    kept = docs / "results" / results.name
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(results.read_text(encoding="utf-8"), encoding="utf-8")

@@ -21,7 +21,7 @@ def save(figure, path: Path) -> None:
     """The same picture gives the same file, date and names of parts included."""
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None} if path.suffix == ".svg" else None
-    with matplotlib.rc_context({"svg.hashsalt": "kdops"}):
+    with matplotlib.rc_context({"svg.hashsalt": "kdops", "svg.fonttype": "none"}):
         figure.savefig(path, dpi=150, bbox_inches="tight", pad_inches=0.15, metadata=metadata)
     plt.close(figure)
 

@@ -8,10 +8,17 @@ from rich.console import Console
 
 from ..training.command import QUICK
 from ..training.run import Setting
-from . import questions, tuning
+from . import questions, results, tuning
 
-STUDIES = {"tuning": (tuning.study, 2), "questions": (questions.study, 5)}  # and their seeds
-PAGES = {"questions": questions.write}  # what is written of the results that a study returns
+STUDIES = {  # and their seeds
+    "results": (results.study, 5),
+    "questions": (questions.study, 5),
+    "tuning": (tuning.study, 2),
+}
+PAGES = {
+    "results": results.write,
+    "questions": questions.write,
+}  # what is written of the results that a study returns
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,22 +35,22 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    found = parser()
-    options = found.parse_args(argv)
+    known = parser()
+    options = known.parse_args(argv)
     (study, seeds), page = STUDIES[options.name], PAGES.get(options.name)
     if page is None and (options.docs or options.from_json):
-        found.error(f"{options.name} has no page: neither --docs nor --from-json")
+        known.error(f"{options.name} has no page: neither --docs nor --from-json")
     if options.seeds is not None and options.seeds < 1:
-        found.error(f"--seeds must be at least 1, got {options.seeds}")
+        known.error(f"--seeds must be at least 1, got {options.seeds}")
     seeds = options.seeds or (1 if options.quick else seeds)
     out = options.out or Path("runs") / options.name
     console = Console(highlight=False, markup=False)
     torch.set_num_threads(options.threads)
     setting = Setting(**QUICK) if options.quick else Setting()
     try:
-        results = options.from_json or study(out, setting, seeds, console)
+        found = options.from_json or study(out, setting, seeds, console)
         if page:
-            page(results, options.docs or out)
+            page(found, options.docs or out)
     except ValueError as error:
         console.print(f"study: {error}")
         return 2

@@ -68,7 +68,7 @@ class Page:
         self.name, self.template, self.experiments = name, template, experiments
 
     def picture(self, experiment: str) -> str:
-        return f"{PICTURES}/{self.name}-{experiment}.png"
+        return f"{PICTURES}/{self.name}-{experiment}.svg"
 
     def text(self, entries: Entries) -> str:
         """The page.
@@ -99,7 +99,7 @@ class Page:
     def write(self, docs: Path, entries: Entries) -> None:
         """The text and its pictures."""
         text = self.text(entries)
-        (docs / PICTURES).mkdir(parents=True, exist_ok=True)
+        docs.mkdir(parents=True, exist_ok=True)
         (docs / f"{self.name}.md").write_text(text, encoding="utf-8")
         for name, experiment in self.experiments.items():
             experiment.plot(docs / self.picture(name), entries)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..results.entries import read_entries, write_entries
+from ..results.entries import keep, read_entries, write_entries
 from ..training.data import load
 from ..training.logs import environment
 from ..training.run import Setting
@@ -36,7 +36,7 @@ ARMS = {
     "fitnets-two-hints": Arm("fitnets-two-hints"),
     "annealed-long": Arm("kd", phase=ANNEALED),
     "fitnets-annealed": Arm("fitnets-annealed"),
-    "fitnets-joint": Arm("fitnets-joint", changes={"schedule": SCHEDULE}, phase=LONG),
+    "fitnets-joint-long": Arm("fitnets-joint", changes={"schedule": SCHEDULE}, phase=LONG),
     "edges": Arm("irg", changes={**EDGES, "edge_weight": 1}),
     "soft-edges": Arm("irg", phase=SOFT_EDGES),
     "logits": Arm("kd", phase=LOGITS),
@@ -74,8 +74,8 @@ EXPERIMENTS = {
         "A hint first, or beside the soft targets",
         (
             ("fitnets-annealed", "annealed-long"),
-            ("fitnets-joint", "annealed-long"),
-            ("fitnets-joint", "fitnets-annealed"),
+            ("fitnets-joint-long", "annealed-long"),
+            ("fitnets-joint-long", "fitnets-annealed"),
         ),
     ),
     "hints": Experiment(
@@ -163,6 +163,4 @@ def write(results: Path, docs: Path) -> None:
     """The page DOCS/questions.md, its pictures, and the results beside it."""
     entries = read_entries(results)
     the_page().write(docs, entries)
-    kept = docs / "results" / "questions.json"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(results.read_text(encoding="utf-8"), encoding="utf-8")
+    keep(results, docs)

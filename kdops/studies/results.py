@@ -1,20 +1,23 @@
 """The page of results: every recipe under one protocol, with its controls."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from ..results import compare, record
+from ..results import compare
 from ..results.compare import Entry
+from ..results.entries import keep, read_entries, read_environment, write_entries
 from ..results.pictures import plot_gains
 from ..results.statistics import paired_gains
 from ..results.tables import Table, probability, seeds_text, spread
 from ..training.data import SPLITS, load
+from ..training.logs import environment
 from ..training.run import Setting
 from . import missing
+from .page import PICTURES
 from .study import Arm, run
 
-SEEDS = range(5)
 BASELINE, CONTROL = "labels", "kd-control"
 METHODS = (
     "kd",
@@ -48,38 +51,39 @@ MISSING = {f"missing-{name}": arm for name, arm in missing.ARMS.items()}
 ALL_LABELS = {"specialists": Arm("specialists")}
 
 
-def study(out: Path, setting: Setting, console: Console, page: Path | None = None) -> None:
-    """Train what is not trained yet, then write the page, or OUT's own."""
+def study(out: Path, setting: Setting, seeds: int, console: Console) -> Path:
+    """Train what is missing; returns the file of all results."""
     split = load(setting.data)
-    arms = {**FEW, **COMBINED, **LONGER, **PLAIN}
-    entries = run(arms, setting, SEEDS, out, split, console)
-    everything = Setting(**{**vars(setting), "labels": len(split.pool)})
-    entries |= run({**MISSING, **ALL_LABELS}, everything, SEEDS, out, split, console)
-    folder = (page or out / "results.md").with_suffix("")
-    record.save(folder / "results.json", entries)
-    write_page(folder / "results.json", page or out / "results.md")
-    console.print(f"Written: {page or out / 'results.md'}, {folder}/")
+    everything = replace(setting, labels=len(split.pool))
+    few = {**FEW, **COMBINED, **LONGER, **PLAIN}
+    entries = run(few, setting, range(seeds), out, split, console)
+    entries |= run({**MISSING, **ALL_LABELS}, everything, range(seeds), out, split, console)
+    path = out / "results.json"
+    write_entries(path, entries, environment())
+    return path
 
 
-def write_page(source: Path, page: Path) -> None:
-    """The page and its pictures, from the record of the runs."""
-    entries, environment = record.load(source)
+def write(results: Path, docs: Path) -> None:
+    """The page DOCS/results.md, its pictures, and the results beside it."""
+    entries = read_entries(results)
     few = {name: entries[name] for name in FEW}
     unseen = {name: entries[f"missing-{name}"] for name in missing.ARMS}
-    pictures = page.with_suffix("")
-    plot_gains(pictures / "gains.svg", compare.gains_of(list(few.values())), "Gain with few labels")
-    missing.plot_missing_class(pictures / "missing_class.svg", unseen)
+    gains, missed = (f"{PICTURES}/results-{name}.svg" for name in ("gains", "missing-class"))
+    plot_gains(docs / gains, compare.gains_of(list(few.values())), "Gain with few labels")
+    missing.plot_missing_class(docs / missed, unseen)
     parts = [
-        _head(few, environment),
-        f"![Gains]({pictures.name}/gains.svg)",
+        _head(few, read_environment(results)),
+        f"![Gain with few labels]({gains})",
         _few_table(few, entries).markdown(),
         _longer_table(entries).markdown(),
         _combined_table(entries).markdown(),
         missing.missing_table(unseen).markdown(),
-        f"![Missing class]({pictures.name}/missing_class.svg)",
+        f"![A class that the student never saw]({missed})",
         _specialists_table(entries["specialists"]).markdown(),
     ]
-    page.write_text("\n".join(part.rstrip() + "\n" for part in parts), encoding="utf-8")
+    text = "\n".join(part.rstrip() + "\n" for part in parts)
+    (docs / "results.md").write_text(text, encoding="utf-8")
+    keep(results, docs)
 
 
 def _head(few: dict[str, Entry], environment: dict) -> str:
@@ -89,8 +93,8 @@ def _head(few: dict[str, Entry], environment: dict) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in environment.items() if version)
     return f"""# What it showed
 
-Written by `python -m kdops study results --page docs/results.md`; from the same runs again, without
-training, by `--from-json docs/results/results.json`.
+Written by `python -m kdops study results --out runs/study --docs docs`; from the same runs again,
+without training, by `--from-json docs/results/results.json --docs docs`.
 
 **Protocol.** {setting["data"]}, split once: {pool} images to learn from, {val} for every choice,
 {test} for the test, which led to no choice. One teacher learned from the {teacher["saw"]} labels
