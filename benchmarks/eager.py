@@ -75,17 +75,18 @@ def cckd_loss(student, teacher, gamma=0.4, order=2):
 
 
 def pkt_loss(student, teacher, kernel="cosine", divergence="kl", include_self=True):
+    def apart(x):
+        return 1 - torch.eye(len(x), dtype=x.dtype)
+
     def log_probabilities(x):
         x = accumulation(x)
         if kernel == "cosine":
             x = F.normalize(x, dim=-1)
             k = (x @ x.mT + 1) / 2
         else:
-            apart = 1 - torch.eye(len(x), dtype=x.dtype)  # cdist's own diagonal is not 0
-            k = 1 / (1 + torch.cdist(x, x) * apart)
-        if not include_self:
-            k = k.fill_diagonal_(0)
-        return k.log() - k.sum(1, keepdim=True).log()
+            k = 1 / (1 + torch.cdist(x, x) * apart(x))  # cdist's own diagonal is not 0
+        total = (k if include_self else k * apart(x)).sum(1, keepdim=True)
+        return k.log() - total.log()  # a diagonal of log(0) would have a gradient of NaN
 
     log_q, log_p = log_probabilities(student), log_probabilities(teacher)
     if divergence == "kl":
