@@ -13,7 +13,9 @@
 namespace kdops {
 
 enum class MapKind { kSquaredDistance, kInnerProduct };
-constexpr int64_t kMapRows = 4, kMapChunk = 16, kProductRows = 6;
+constexpr int64_t kMapChunk = 16, kProductRows = 6;
+template <int W>  // as many as hide the latency and have registers
+constexpr int64_t kMapRows = W == 64 ? 8 : 4;
 
 // ---- map ---------------------------------------------------------------------------------------
 
@@ -71,32 +73,40 @@ KDOPS_INLINE void pack_panel(const T* x, int64_t rows, int64_t d, T* panel) {
 
 template <int W, MapKind kKind, class T, class Sum>
 KDOPS_INLINE void map_rows(const T* const* a, const T* panel, int64_t d, Sum* total) {
-  for (int r = 0; r < kMapRows; ++r) total[r] = Sum{};
+  for (int r = 0; r < kMapRows<W>; ++r) total[r] = Sum{};
   for (int64_t begin = 0; begin < d; begin += kMapChunk) {
     const int64_t end = std::min(d, begin + kMapChunk);
-    vec<T, W> part[kMapRows] = {};
+    vec<T, W> part[kMapRows<W>] = {};
     for (int64_t k = begin; k < end; ++k) {
       const vec<T, W> b = load<T, W>(panel + k * lanes<T, W>);
-#pragma GCC unroll 4
-      for (int r = 0; r < kMapRows; ++r) {
+#pragma GCC unroll 8
+      for (int r = 0; r < kMapRows<W>; ++r) {
         if constexpr (kKind == MapKind::kSquaredDistance) {
-          const vec<T, W> difference = a[r][k] - b;
+          const vec<T, W> difference = b - a[r][k];  // a is the instruction's memory operand
           part[r] += difference * difference;
         } else {
           part[r] += a[r][k] * b;
         }
       }
     }
-    for (int r = 0; r < kMapRows; ++r) total[r] += __builtin_convertvector(part[r], Sum);
+    for (int r = 0; r < kMapRows<W>; ++r) total[r] += __builtin_convertvector(part[r], Sum);
   }
 }
 
-// The lower half from the upper; the diagonal and the columns beyond the last are no pairs.
-template <class T, class Out>
-KDOPS_INLINE void mirror(const MapTile<T, Out>& m) {
-  for (int64_t i = 0; i < m.n_rows; ++i)
-    for (int64_t j = 0; j < i; ++j) m.out[i * m.stride + j] = m.out[j * m.stride + i];
+// What lies below the squares of lanes on the diagonal from what lies above them.
+template <int W, class T>
+KDOPS_INLINE void mirror(T* tile, int64_t rows, int64_t stride) {
+  constexpr int L = lanes<T, W>;
+  for (int64_t i = L; i < rows; i += L) {
+    for (int64_t j = 0; j < i; j += L) {
+      vec<T, W> t[L];
+      for (int l = 0; l < L; ++l) t[l] = load<T, W>(tile + (j + l) * stride + i);
+      transpose<L / 2>(t);
+      for (int l = 0; l < L && i + l < rows; ++l) store(tile + (i + l) * stride + j, t[l]);
+    }
+  }
 }
+// The diagonal and the columns beyond the last.
 template <int W, class T, class Out>
 KDOPS_INLINE void mark_no_pairs(const MapTile<T, Out>& m) {
   for (int64_t i = 0; i < m.n_rows; ++i) {
@@ -112,16 +122,16 @@ KDOPS_INLINE void map_tile_kind(const MapTile<T, Out>& m) {
   for (int64_t j = 0; j < m.n_columns; j += L) {
     pack_panel<W>(m.columns + j * m.d, m.n_columns - j, m.d, m.panel);
     const int64_t end = m.diagonal ? std::min(m.n_rows, j + L) : m.n_rows;
-    for (int64_t i = 0; i < end; i += kMapRows) {
-      const T* a[kMapRows];
-      Sum total[kMapRows];
-      for (int64_t r = 0; r < kMapRows; ++r) a[r] = m.rows + std::min(i + r, m.n_rows - 1) * m.d;
+    for (int64_t i = 0; i < end; i += kMapRows<W>) {
+      const T* a[kMapRows<W>];
+      Sum total[kMapRows<W>];
+      for (int64_t r = 0; r < kMapRows<W>; ++r) a[r] = m.rows + std::min(i + r, m.n_rows - 1) * m.d;
       map_rows<W, kKind>(a, m.panel, m.d, total);
-      for (int64_t r = 0; r < kMapRows && i + r < m.n_rows; ++r)
+      for (int64_t r = 0; r < kMapRows<W> && i + r < m.n_rows; ++r)
         store(m.out + (i + r) * m.stride + j, total[r]);
     }
   }
-  if (m.diagonal) mirror(m);
+  if (m.diagonal) mirror<W>(m.out, m.n_rows, m.stride);
   if constexpr (kKind == MapKind::kSquaredDistance) mark_no_pairs<W>(m);
 }
 
