@@ -49,7 +49,7 @@ inline std::vector<Tensor> relation_outputs(const std::vector<Tensor>& inputs, b
       new_tensor(inputs[0], {}, accumulation_dtype(inputs[0].scalar_type()))};
   for (size_t i = 0; i < inputs.size(); ++i)
     if (i + 1 == inputs.size() ? teacher_grad : student_grad)
-      outputs.push_back(torch::stable::empty_like(inputs[i]));
+      outputs.push_back(new_like(inputs[i]));
   return outputs;
 }
 

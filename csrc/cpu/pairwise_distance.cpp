@@ -108,7 +108,7 @@ Tensor pairwise_distance_backward_cpu(Tensor upstream, Tensor x, bool squared, i
                                       double eps) {
   const Tensor input = checked_features("pairwise_distance", {x})[0];
   const Tensor g = checked_upstream("pairwise_distance", upstream, input, 2);
-  Tensor out = torch::stable::empty_like(input);
+  Tensor out = new_like(input);
   dispatch_float(input.scalar_type(), [&](auto tag) {
     using S = typename decltype(tag)::type;
     DistanceMap<S> map(input, squared, normalize, eps);

@@ -103,7 +103,7 @@ Tensor rbf_correlation_backward_cpu(Tensor upstream, Tensor x, double gamma,
   const Tensor input = checked_features("rbf_correlation", {x})[0];
   const Tensor g = checked_upstream("rbf_correlation", upstream, input, 2);
   KDOPS_CHECK(coefficients.size() <= kMaxOrder + 1, "rbf_correlation: order must be at most 8");
-  Tensor out = torch::stable::empty_like(input);
+  Tensor out = new_like(input);
   dispatch_float(input.scalar_type(), [&](auto tag) {
     using S = typename decltype(tag)::type;
     RbfMap<S>(input, gamma, coefficients, normalize).gradient(const_data<acc_t<S>>(g), out);

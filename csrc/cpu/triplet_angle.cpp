@@ -118,7 +118,7 @@ Tensor triplet_angle_cpu(Tensor x, double eps) {
 Tensor triplet_angle_backward_cpu(Tensor upstream, Tensor x, double eps) {
   const Tensor input = checked_features("triplet_angle", {x})[0];
   const Tensor g = checked_upstream("triplet_angle", upstream, input, 3);
-  Tensor out = torch::stable::empty_like(input);
+  Tensor out = new_like(input);
   dispatch_float(input.scalar_type(), [&](auto tag) {
     using S = typename decltype(tag)::type;
     const LengthMap map = length_map<S>(input, eps);
