@@ -34,7 +34,8 @@ struct Features {
   T scale = 1;                 // x is the input times scale
   bool finite = true;          // neither NaN nor infinity
   const T* inverse = nullptr;  // unit rows: d(row) / d(input row), 0 for a zero row
-  std::optional<Buffer<T>> copy = {}, inverses = {};
+  std::optional<Buffer<T>> copy = {};
+  std::vector<T> inverses = {};
 
   const T* row(int64_t i) const { return x + i * d; }
 };
@@ -90,7 +91,7 @@ Features<T> unit_rows(const Tensor& tensor) {
   Features<T> f{nullptr, tensor.size(0), tensor.size(1)};
   const S* input = const_data<S>(tensor);
   f.copy.emplace(tensor, f.n * f.d);
-  f.inverses.emplace(tensor, f.n);
+  f.inverses.resize(f.n);
   for (int64_t i = 0; i < f.n; ++i) {
     T* row = f.copy->data() + i * f.d;
     const T top = largest(input + i * f.d, f.d);
@@ -99,12 +100,14 @@ Features<T> unit_rows(const Tensor& tensor) {
     scaled_copy(input + i * f.d, f.d, scale, row);
     const T length = std::sqrt(dot(row, row, f.d));
     const T inverse = length > 0 ? T(1) / length : T(0);
-    // Divided: of one column the quotient is exactly 1.
-    for (int64_t k = 0; k < f.d; ++k) row[k] = length == 0 ? T(0) : row[k] / length;
-    f.inverses->data()[i] = scale * inverse;
+    if (f.d == 1 && length > 0)
+      row[0] /= length;  // exactly 1
+    else
+      scaled_copy(row, f.d, inverse, row);
+    f.inverses[i] = scale * inverse;
   }
   f.x = f.copy->data();
-  f.inverse = f.inverses->data();
+  f.inverse = f.inverses.data();
   return f;
 }
 

@@ -22,7 +22,7 @@ class Laplacian {
  public:
   // The gradient will be written to `out`, in out's type S.
   Laplacian(const Features<T>& f, const Tensor& out, Gradient form, bool near = false)
-      : f_(f), out_(mutable_data<S>(out)), form_(form), centre_(out, f.d), degree_(out, f.n) {
+      : f_(f), out_(mutable_data<S>(out)), form_(form), centre_(f.d), degree_(f.n) {
     if constexpr (std::is_same_v<S, T>) {
       sum_ = out_;
     } else {
@@ -30,21 +30,20 @@ class Laplacian {
       sum_ = own_->data();
     }
     std::fill_n(sum_, f.n * f.d, T(0));
-    std::fill_n(degree_.data(), f.n, 0.0);
     find_centre();
-    if (near) find_limits(out);
+    if (near) find_limits();
   }
 
   // Pairs whose squared distance is below the sum of their rows' limits are near.
-  const T* limit(int64_t row) const { return limits_->data() + row; }
+  const T* limit(int64_t row) const { return limits_.data() + row; }
 
   // The weights of tile (a, b), with their sums and near pairs.
   void add(const Blocks& blocks, int64_t a, int64_t b, const PairTile<T>& p, T* panel) {
     const int64_t i0 = blocks.begin(a), j0 = blocks.begin(b);
-    for (int64_t i = 0; i < p.rows; ++i) degree_.data()[i0 + i] += p.row_sum[i];
+    for (int64_t i = 0; i < p.rows; ++i) degree_[i0 + i] += p.row_sum[i];
     add_side(blocks, a, b, p.weight, p.stride, 1, panel);
     if (a != b) {
-      for (int64_t j = 0; j < blocks.length(b); ++j) degree_.data()[j0 + j] += p.column_sum[j];
+      for (int64_t j = 0; j < blocks.length(b); ++j) degree_[j0 + j] += p.column_sum[j];
       add_side(blocks, b, a, p.weight, 1, p.stride, panel);
     }
     if (p.near == nullptr) return;
@@ -61,18 +60,16 @@ class Laplacian {
  private:
   void find_centre() {
     T* centre = centre_.data();
-    std::fill_n(centre, f_.d, T(0));
     if (form_ == Gradient::kProduct || f_.n == 0) return;
     for (int64_t i = 0; i < f_.n; ++i) accumulate(f_.row(i), f_.d, centre);
     for (int64_t k = 0; k < f_.d; ++k) centre[k] /= static_cast<T>(f_.n);
   }
 
   static constexpr T kNear = T(1) / 64;
-  void find_limits(const Tensor& like) {
-    limits_.emplace(like, f_.n + lanes<T>);  // kernels load whole vectors of them
-    std::fill_n(limits_->data() + f_.n, lanes<T>, T(0));
+  void find_limits() {
+    limits_.resize(f_.n + lanes<T>);  // kernels load whole vectors of them
     for (int64_t i = 0; i < f_.n; ++i)
-      limits_->data()[i] = kNear * squared_distance(f_.row(i), centre_.data(), f_.d);
+      limits_[i] = kNear * squared_distance(f_.row(i), centre_.data(), f_.d);
   }
 
   // One pair, by its difference: for both rows, or for i alone.
@@ -91,7 +88,7 @@ class Laplacian {
   void finish_row(int64_t i) {
     const T* x = f_.row(i);
     T* g = sum_ + i * f_.d;
-    const T degree = static_cast<T>(degree_.data()[i]);
+    const T degree = static_cast<T>(degree_[i]);
     if (form_ == Gradient::kLaplacian) difference_less(degree, x, centre_.data(), f_.d, g);
     T scale = f_.scale;
     if (f_.inverse != nullptr) {  // only what turns the unit row is left, over the row's length
@@ -111,9 +108,9 @@ class Laplacian {
   S* out_;
   T* sum_;
   Gradient form_;
-  std::optional<Buffer<T>> own_, limits_;
-  Buffer<T> centre_;
-  Buffer<double> degree_;
+  std::optional<Buffer<T>> own_;
+  std::vector<T> limits_, centre_;
+  std::vector<double> degree_;
 };
 
 }  // namespace kdops

@@ -41,11 +41,13 @@ KDOPS_INLINE void scaled_store_impl(const acc_t<S>* x, int64_t n, acc_t<S> scale
 template <int W, class T>
 KDOPS_INLINE T dot_impl(const T* x, const T* y, int64_t n) {
   constexpr int L = lanes<T, W>;
-  vec<T, W> total = {};
+  vec<T, W> total[4] = {};  // as many as hide the latency
   int64_t i = 0;
-  for (; i + L <= n; i += L) total += load<T, W>(x + i) * load<T, W>(y + i);
-  if (i < n) total += load_n<T, W>(x + i, n - i, T(0)) * load_n<T, W>(y + i, n - i, T(0));
-  return sum(total);
+  for (; i + 4 * L <= n; i += 4 * L)
+    for (int k = 0; k < 4; ++k) total[k] += load<T, W>(x + i + k * L) * load<T, W>(y + i + k * L);
+  for (; i + L <= n; i += L) total[0] += load<T, W>(x + i) * load<T, W>(y + i);
+  if (i < n) total[0] += load_n<T, W>(x + i, n - i, T(0)) * load_n<T, W>(y + i, n - i, T(0));
+  return sum((total[0] + total[1]) + (total[2] + total[3]));
 }
 
 // y += x
