@@ -129,7 +129,7 @@ def _relation(stem: str) -> list[Workload]:
     ]
 
 
-# Maps that are made whole, as each row has a normaliser of its own.
+# Maps whose rows have normalisers of their own.
 ROW_RELATIONS = {
     "pkt_loss": "Gram maps + product",
     "pkt_loss-student_t": "maps + product",

@@ -59,12 +59,12 @@ class Map {
     if (keep) kept_.emplace(like, blocks.tiles() * blocks.size * blocks.size);
   }
 
-  const T* make(int64_t a, int64_t b, T* scratch, T* panel) const {
+  T* make(int64_t a, int64_t b, T* scratch, T* panel) const {
     T* out = kept_ ? slot(a, b) : scratch;
     make_tile(f, kind_, blocks_, a, b, out, panel);
     return out;
   }
-  const T* get(int64_t a, int64_t b, T* scratch, T* panel) const {
+  T* get(int64_t a, int64_t b, T* scratch, T* panel) const {
     return kept_ ? slot(a, b) : make(a, b, scratch, panel);
   }
 

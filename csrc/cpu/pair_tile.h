@@ -15,11 +15,15 @@ template <class V>
 KDOPS_INLINE wide<V> widened(V v) {
   return __builtin_convertvector(v, wide<V>);
 }
-template <class D>
-KDOPS_INLINE double sum_wide(D v) {
-  double total = 0;
-  for (size_t l = 0; l < sizeof(D) / sizeof(double); ++l) total += v[l];
-  return total;
+template <class V>
+KDOPS_INLINE double sum_wide(wide<V> v) {
+  if constexpr (sizeof(v) == sizeof(V)) {
+    return sum(v);
+  } else {  // halves of a register each
+    vec<double, sizeof(V)> half[2];
+    __builtin_memcpy(&half, &v, sizeof(v));
+    return sum(half[0] + half[1]);
+  }
 }
 
 // Over ordered pairs, of the measure (a distance, or its square) in a map and in another one.
@@ -94,10 +98,10 @@ KDOPS_INLINE PairStats stats_tile_impl(const PairTile<T>& p, const Measure& meas
       ties_other += select(b == largest_other, V{} + T(1), V{});
     }
   }
-  return {
-      {sum_wide(sum), sum_wide(square), largest, sum_wide(widened(ties))},
-      {sum_wide(sum_other), sum_wide(square_other), largest_other, sum_wide(widened(ties_other))},
-      sum_wide(cross)};
+  return {{sum_wide<V>(sum), sum_wide<V>(square), largest, sum_wide<V>(widened(ties))},
+          {sum_wide<V>(sum_other), sum_wide<V>(square_other), largest_other,
+           sum_wide<V>(widened(ties_other))},
+          sum_wide<V>(cross)};
 }
 
 // Moves the near pairs of a row out of its weights.
@@ -119,7 +123,7 @@ KDOPS_INLINE bool has_near(const PairTile<T>& p, int64_t i) {
   V found = {};
   for (int64_t j = 0; j < p.columns; j += L) {
     const V v = load<T, W>(s + j), limit = load<T, W>(p.column_limit + j) + p.row_limit[i];
-    found = max(found, select((v > V{}) & (v < limit), V{} + T(1), V{}));
+    found = max(found, select(v < limit, v, V{}));
   }
   return max(found) > T(0);
 }

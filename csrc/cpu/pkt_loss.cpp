@@ -5,33 +5,14 @@
 
 namespace kdops {
 
-template <class T, class Similarity>
-struct SumMeasure {
-  Similarity self_similarity, other_similarity;
-  template <class V>
-  KDOPS_INLINE V self(V s) const {
-    return self_similarity(s);
-  }
-  template <class V>
-  KDOPS_INLINE V other(V s) const {
-    return other_similarity(s);
-  }
-};
 template <class T>
-using CosineSum = SumMeasure<T, CosineSimilarity<T>>;
+using CosineKl = ConditionalPair<T, CosineSimilarity<T>, false>;
 template <class T>
-using StudentTSum = SumMeasure<T, StudentT<T>>;
-KDOPS_ROW_MEASURE(CosineSum)
-KDOPS_ROW_MEASURE(StudentTSum)
-
+using CosineJeffreys = ConditionalPair<T, CosineSimilarity<T>, true>;
 template <class T>
-using CosineKl = ConditionalRow<T, CosineSimilarity<T>, false>;
+using StudentTKl = ConditionalPair<T, StudentT<T>, false>;
 template <class T>
-using CosineJeffreys = ConditionalRow<T, CosineSimilarity<T>, true>;
-template <class T>
-using StudentTKl = ConditionalRow<T, StudentT<T>, false>;
-template <class T>
-using StudentTJeffreys = ConditionalRow<T, StudentT<T>, true>;
+using StudentTJeffreys = ConditionalPair<T, StudentT<T>, true>;
 KDOPS_ROW_KERNELS(CosineKl)
 KDOPS_ROW_KERNELS(CosineJeffreys)
 KDOPS_ROW_KERNELS(StudentTKl)
@@ -42,6 +23,8 @@ struct PktLoss {
   static constexpr bool kCosine = std::is_same_v<Similarity<float>, CosineSimilarity<float>>;
   static constexpr MapKind kind = kCosine ? MapKind::kInnerProduct : MapKind::kSquaredDistance;
   static constexpr Gradient form = Gradient::kLaplacian;
+  template <class T>
+  using Formula = ConditionalPair<T, Similarity<T>, kJeffreys>;
 
   bool self_pairs;
   int64_t power;
@@ -65,16 +48,8 @@ struct PktLoss {
       return {T(1) / f.scale};
   }
   template <class T>
-  SumMeasure<T, Similarity<T>> measure(const Features<T>& self, const Features<T>& other) const {
+  Formula<T> formula(const Features<T>& self, const Features<T>& other) const {
     return {similarity(self), similarity(other)};
-  }
-  template <class T>
-  ConditionalRow<T, Similarity<T>, kJeffreys> row(const Features<T>& self, const Features<T>& other,
-                                                  const RowSums& sums) const {
-    const bool empty = !(sums.self > 0 && sums.other > 0);
-    return {similarity(self), similarity(other), T(sums.self > 0 ? 1 / sums.self : 0),
-            T(sums.other > 0 ? 1 / sums.other : 0),
-            T(empty ? 0 : std::log1p((sums.other - sums.self) / sums.self))};
   }
 };
 

@@ -1,140 +1,147 @@
 // A loss between two maps of a batch whose rows are normalised each by itself.
 //
-// Both maps are made whole; then each row is walked three times while it lies in the cache: its
-// normalisers, its terms, its weights. The weights of row i go where the teacher's row was, those
-// of both orders of a pair are added, and the gradient is their Laplacian, or their product, with
-// the rows.
+// Passes over the tiles of half of each map. The first makes them and keeps them, and takes the
+// sums of their rows; the last takes the values, the weights, and the weights' product with the
+// rows. Where a normaliser's gradient needs a sum over the row, a pass between takes that.
 //
 // A type Loss describes one loss:
-//   Formula<T>                     a row's terms and weights (formulas/row_relations.h)
+//   Formula<T>                     a pair's terms and weights (formulas/row_pairs.h)
 //   kind, form                     its map, the form of its gradient
 //   no_pair<T>()                   what a map holds where there is no pair
 //   features_of<S>(tensor)         the features that it compares
-//   measure(self, other, s, k)     of an entry of each map, what their normalisers sum
-//   row(self, other, sum, sum_other)     the formula, once the sums are known
+//   formula(self, other)           of their maps
 //   self_pairs, power              whether a row pairs with itself; the value's divisor N^power
 #pragma once
 
-#include "cpu/square_map.h"
-#include "formulas/row_relations.h"
+#include "cpu/laplacian.h"
+#include "cpu/map.h"
+#include "cpu/row_tile.h"
 
 namespace kdops {
-
-template <class T>
-struct MapRow {
-  const T* self;
-  T* other;   // whole vectors; its weights on return
-  int64_t n;  // of them
-  double factor;
-  bool wanted;  // the weights
-};
-struct RowSums {
-  double self, other;
-};
-
-template <int W, class T, class Measure>
-KDOPS_INLINE RowSums row_sums_impl(const MapRow<T>& r, const Measure& measure) {
-  using V = vec<T, W>;
-  wide<V> sum = {}, sum_other = {};
-  for (int64_t j = 0; j < r.n; j += lanes<T, W>) {
-    sum += widened(measure.self(load<T, W>(r.self + j)));
-    sum_other += widened(measure.other(load<T, W>(r.other + j)));
-  }
-  return {sum_wide(sum), sum_wide(sum_other)};
-}
-
-// The row's discrepancy.
-template <int W, class T, class Formula>
-KDOPS_INLINE double row_terms_impl(const MapRow<T>& r, const Formula& formula) {
-  using V = vec<T, W>;
-  constexpr int L = lanes<T, W>;
-  V value = {}, moment = {};
-  for (int64_t j = 0; j < r.n; j += L) {
-    const RowTerm<V> term = formula(load<T, W>(r.self + j), load<T, W>(r.other + j));
-    value += term.value, moment += term.moment;
-    if (r.wanted) store(r.other + j, term.pull);
-  }
-  const V total = V{} + sum(moment);
-  for (int64_t j = 0; r.wanted && j < r.n; j += L) {
-    const V weight = formula.weight(load<T, W>(r.self + j), load<T, W>(r.other + j), total);
-    store(r.other + j, weight * T(r.factor));
-  }
-  return sum(value);
-}
-
-template <class T>
-void mark_no_pairs(const SquareMap<T>& map, T mark, bool diagonal) {
-  for (int64_t i = 0; i < map.n; ++i) {
-    std::fill(map.row(i) + map.n, map.row(i) + map.stride, mark);
-    if (diagonal) map.row(i)[i] = mark;
-  }
-}
-
-// w_ij + w_ji for the tiles of one half, which is all that the gradient reads.
-template <class T>
-void add_transposed(const SquareMap<T>& weight) {
-  const Blocks blocks(weight.n);
-  for_each_tile(blocks, [&] {
-    return [&](int64_t a, int64_t b) {
-      const int64_t i0 = blocks.begin(a), j0 = blocks.begin(b);
-      for (int64_t i = i0; i < i0 + blocks.length(a); ++i)
-        for (int64_t j = a == b ? i : j0; j < j0 + blocks.length(b); ++j) {
-          const T w = weight.row(i)[j] + weight.row(j)[i];
-          weight.row(i)[j] = w;
-          if (a == b) weight.row(j)[i] = w;
-        }
-    };
-  });
-}
 
 template <class S, class Loss>
 class RowRelation {
   using T = acc_t<S>;
+  using Formula = typename Loss::template Formula<T>;
+  static constexpr bool kNear = Loss::kind == MapKind::kSquaredDistance;
 
  public:
   RowRelation(const std::vector<Tensor>& inputs, const Loss& loss)
       : loss_(loss),
-        self_(loss.template features_of<S>(inputs[0])),
-        other_(loss.template features_of<S>(inputs[1])),
-        map_(whole_map(self_, loss.kind, inputs[0])),
-        map_other_(whole_map(other_, loss.kind, inputs[0])) {
-    for (const auto* map : {&map_, &map_other_})
-      mark_no_pairs(*map, loss.template no_pair<T>(), !loss.self_pairs);
-  }
-  bool finite() const { return self_.finite && other_.finite; }
+        blocks_(inputs[0].size(0)),
+        map_(loss.template features_of<S>(inputs[0]), loss.kind, blocks_, true, inputs[0]),
+        other_(loss.template features_of<S>(inputs[1]), loss.kind, blocks_, true, inputs[0]),
+        formula_(loss.formula(map_.f, other_.f)),
+        stride_(blocks_.count * blocks_.size),
+        sums_(6 * stride_),
+        scales_(5 * stride_),
+        values_(blocks_.tiles()),
+        factor_(std::pow(1 / std::max(1.0, double(blocks_.rows)), loss.power)) {}
+  bool finite() const { return map_.f.finite && other_.f.finite; }
 
   // The loss; the gradient into `gradient` where that is wanted.
-  double operator()(const Tensor* gradient, const Tensor& like) {
-    const int64_t n = self_.n;
-    const double factor = std::pow(1 / std::max(1.0, double(n)), loss_.power);
-    Buffer<double> values(like, std::max<int64_t>(1, n));
-    parallel(n, std::max<int64_t>(1, 4096 / std::max<int64_t>(1, n)),
-             [&](int64_t begin, int64_t end) {
-               for (int64_t i = begin; i < end; ++i) {
-                 const MapRow<T> row{map_.row(i), map_other_.row(i), map_.stride, factor,
-                                     gradient != nullptr};
-                 const RowSums sums = row_sums(row, loss_.measure(self_, other_));
-                 values.data()[i] = row_terms(row, loss_.row(self_, other_, sums));
-               }
-             });
+  double operator()(const Tensor* gradient) {
+    take_sums();
+    if (gradient == nullptr || Formula::kMoments) take_values();
     if (gradient != nullptr) write_gradient(*gradient);
     double total = 0;
-    for (int64_t i = 0; i < n; ++i) total += values.data()[i];
-    return total * factor;
+    for (const double value : values_) total += value;
+    return total * factor_;
   }
 
  private:
-  void write_gradient(const Tensor& out) {
-    add_transposed(map_other_);
-    for (int64_t i = 0; i < map_other_.n; ++i)
-      std::fill(map_other_.row(i) + map_other_.n, map_other_.row(i) + map_other_.stride, T(0));
-    const bool distances = loss_.kind == MapKind::kSquaredDistance;
-    weighted_gradient<S>(self_, map_other_, loss_.form, out, distances ? &map_ : nullptr);
+  RowTile<T> tile(int64_t a, int64_t b, T* self, T* other) {
+    const int64_t i = blocks_.begin(a), j = blocks_.begin(b);
+    double* sum = sums_.data();
+    const RowScales<T> scales{scales_.data(), stride_};
+    return {self,
+            other,
+            blocks_.length(a),
+            blocks_.length(b),
+            blocks_.size,
+            a == b,
+            sum + i,
+            sum + stride_ + i,
+            sum + j,
+            sum + stride_ + j,
+            sum + 2 * stride_ + i,
+            sum + 2 * stride_ + j,
+            scales.from(i),
+            scales.from(j)};
+  }
+  RowTile<T> kept_tile(int64_t a, int64_t b) {
+    return tile(a, b, map_.get(a, b, nullptr, nullptr), other_.get(a, b, nullptr, nullptr));
   }
 
-  Loss loss_;
-  Features<T> self_, other_;
-  SquareMap<T> map_, map_other_;
+  // What is no pair, in a tile of either map.
+  void mark(const RowTile<T>& p) const {
+    const T none = loss_.template no_pair<T>();
+    const int64_t end = std::min(blocks_.size, (p.columns + lanes<T> - 1) / lanes<T> * lanes<T>);
+    for (T* map : {p.self, p.other}) {
+      for (int64_t i = 0; i < p.rows; ++i) {
+        std::fill(map + i * p.stride + p.columns, map + i * p.stride + end, none);
+        if (p.diagonal && !loss_.self_pairs) map[i * p.stride + i] = none;
+      }
+    }
+  }
+
+  void take_sums() {
+    for_each_meeting(blocks_, [&] {
+      return
+          [&, panel = Scratch<T>(std::max(map_.f.d, other_.f.d) * lanes<T>)](int64_t a, int64_t b) {
+            T* self = map_.make(a, b, nullptr, panel.get());
+            const RowTile<T> p = tile(a, b, self, other_.make(a, b, nullptr, panel.get()));
+            mark(p);
+            row_sums_tile(p, formula_);
+          };
+    });
+    const RowScales<T> scales{scales_.data(), stride_};
+    for (int64_t i = 0; i < blocks_.rows; ++i)
+      scales.set(i, Formula::scale(sums_[i], sums_[stride_ + i]));
+  }
+
+  void take_values() {
+    for_each_meeting(blocks_, [&] {
+      return [&](int64_t a, int64_t b) {
+        values_[blocks_.tile(a, b)] = row_terms_tile(kept_tile(a, b), formula_);
+      };
+    });
+    const RowScales<T> scales{scales_.data(), stride_};
+    for (int64_t i = 0; i < blocks_.rows; ++i) scales.set_sum(i, T(sums_[2 * stride_ + i]));
+  }
+
+  void write_gradient(const Tensor& out) {
+    Laplacian<S> side(map_.f, out, loss_.form, kNear);
+    for_each_meeting(blocks_, [&] {
+      return [&, weight = Scratch<T>(blocks_.size * blocks_.size),
+              sums = Scratch<T>(2 * blocks_.size), panel = Scratch<T>(blocks_.size * lanes<T>),
+              near = std::vector<NearPair<T>>()](int64_t a, int64_t b) mutable {
+        RowTile<T> tile = kept_tile(a, b);
+        tile.weight = weight.get(), tile.factor = T(factor_);
+        values_[blocks_.tile(a, b)] = row_terms_tile(tile, formula_);
+        PairTile<T> p{tile.self, nullptr, tile.rows, tile.columns, tile.stride, weight.get()};
+        p.row_sum = sums.get(), p.column_sum = sums.get() + blocks_.size;
+        if constexpr (kNear) {
+          p.row_limit = side.limit(blocks_.begin(a)), p.column_limit = side.limit(blocks_.begin(b));
+          p.near = &near;
+          near.clear();
+        }
+        sum_tile(p);
+        side.add(blocks_, a, b, p, panel.get());
+      };
+    });
+    side.finish();
+  }
+
+  const Loss& loss_;
+  Blocks blocks_;
+  Map<T> map_, other_;
+  Formula formula_;
+  int64_t stride_;
+  std::vector<double> sums_;  // of the student's rows, the teacher's, the moments
+  std::vector<T> scales_;
+  std::vector<double> values_;  // of the tiles
+  double factor_;
 };
 
 // The value, and the student's gradient where that is wanted.
@@ -149,19 +156,12 @@ std::vector<Tensor> row_relation(const char* name, const std::vector<Tensor>& fe
     RowRelation<S, Loss> relation(inputs, loss);
     auto* value = mutable_data<acc_t<S>>(outputs[0]);
     if (relation.finite()) {
-      *value = static_cast<acc_t<S>>(relation(student_grad ? &outputs[1] : nullptr, inputs[0]));
+      *value = static_cast<acc_t<S>>(relation(student_grad ? &outputs[1] : nullptr));
     } else {
       for (Tensor& output : outputs) fill_nan(output);
     }
   });
   return outputs;
 }
-
-#define KDOPS_ROW_KERNELS(Formula)                                                         \
-  KDOPS_MULTIVERSION(row_terms, (const MapRow<float>& r, const Formula<float>& f), (r, f)) \
-  KDOPS_MULTIVERSION(row_terms, (const MapRow<double>& r, const Formula<double>& f), (r, f))
-#define KDOPS_ROW_MEASURE(Measure)                                                        \
-  KDOPS_MULTIVERSION(row_sums, (const MapRow<float>& r, const Measure<float>& m), (r, m)) \
-  KDOPS_MULTIVERSION(row_sums, (const MapRow<double>& r, const Measure<double>& m), (r, m))
 
 }  // namespace kdops

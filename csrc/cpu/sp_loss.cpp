@@ -3,24 +3,14 @@
 
 namespace kdops {
 
-template <class T>
-struct SquareSum {
-  template <class V>
-  KDOPS_INLINE V self(V g) const {
-    return g * g;
-  }
-  template <class V>
-  KDOPS_INLINE V other(V g) const {
-    return g * g;
-  }
-};
-KDOPS_ROW_MEASURE(SquareSum)
-KDOPS_ROW_KERNELS(SimilarityRow)
+KDOPS_ROW_KERNELS(SimilarityPair)
 
 struct SpLoss {
   static constexpr MapKind kind = MapKind::kInnerProduct;
   static constexpr Gradient form = Gradient::kProduct;
   static constexpr bool self_pairs = true;
+  template <class T>
+  using Formula = SimilarityPair<T>;
 
   int64_t power;
 
@@ -33,13 +23,8 @@ struct SpLoss {
     return 0;
   }
   template <class T>
-  SquareSum<T> measure(const Features<T>&, const Features<T>&) const {
+  SimilarityPair<T> formula(const Features<T>&, const Features<T>&) const {
     return {};
-  }
-  template <class T>
-  SimilarityRow<T> row(const Features<T>&, const Features<T>&, const RowSums& sums) const {
-    return {T(sums.self > 0 ? 1 / std::sqrt(sums.self) : 0),
-            T(sums.other > 0 ? 1 / std::sqrt(sums.other) : 0)};
   }
 };
 

@@ -89,7 +89,7 @@ def pkt_loss(
         To student, and to teacher with teacher_grad. A zero row has cosine 0 with all rows and gets
         no gradient; equal rows none from each other. Second derivatives go through the reference.
         Bitwise repeatable on any number of threads.
-    Memory: two N x N maps.
+    Memory: half an N x N map a side.
     Source: Passalis, Tefas, 2018, "Learning Deep Representations with Probabilistic Knowledge
         Transfer", section 3; Passalis, Tzelepi, Tefas, 2020, "Heterogeneous Knowledge Distillation
         using Information Flow Modeling", section 3, for Jeffreys and Student-t.

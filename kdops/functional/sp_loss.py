@@ -61,7 +61,7 @@ def sp_loss(
     Gradient:
         To student, and to teacher with teacher_grad. A zero row of G stays 0 and gets none. Second
         derivatives go through the reference. Bitwise repeatable on any number of threads.
-    Memory: two N x N maps.
+    Memory: half an N x N map a side.
     Source: Tung, Mori, 2019, "Similarity-Preserving Knowledge Distillation", section 3.1.
 
     >>> student = torch.randn(128, 64, requires_grad=True)
