@@ -198,16 +198,19 @@ class _NativeRelation(Function):
     @staticmethod
     def backward(ctx, upstream):
         needs, saved = ctx.needs_input_grad[2:], ctx.saved_tensors
-        tensors, gradients = saved[: len(needs)], saved[len(needs) :]
+        count = len(needs)
         if second_order():
             wanted = [i for i, need in enumerate(needs) if need]
-            gradients = gradient_graph(ctx.call[0].formula, tensors, ctx.call[1], wanted, upstream)
-        else:
-            first = 0 if True in needs[:-1] else len(needs) - 1  # the students' gradients, if any
-            wanted = range(first, first + len(gradients))
-            gradients = [_scaled(gradient, upstream) for gradient in gradients]
-        placed = dict(zip(wanted, gradients, strict=True))
-        return None, None, *(placed.get(i) if need else None for i, need in enumerate(needs))
+            found = gradient_graph(
+                ctx.call[0].formula, saved[:count], ctx.call[1], wanted, upstream
+            )
+            placed = dict(zip(wanted, found, strict=True))
+            return None, None, *(placed.get(i) for i in range(count))
+        gradients = [_scaled(gradient, upstream) for gradient in saved[count:]]
+        missing = (None,) * (count - len(gradients))  # all students', or the teacher's
+        if needs[-1]:
+            return None, None, *missing, *gradients
+        return None, None, *gradients, *missing
 
 
 _apply_relation = eager_apply(_NativeRelation)
