@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import kdops
+from kdops import reference
 
 from .cases import generator
-from .metrics import value_and_gradient
+from .metrics import gradient_error, value_and_gradient
 
 KERNELS = ("cosine", "student_t")
 DIVERGENCES = ("kl", "jeffreys")
@@ -47,6 +48,25 @@ def test_equal_maps_have_no_loss(backend, kernel, divergence, include_self, dtyp
     assert value == 0 and (gradient == 0).all()
     value, gradient = value_and_gradient(kdops.sp_loss, x, x)
     assert value == 0 and (gradient == 0).all()
+
+
+@kernels
+@divergences
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize("rows", [64, 65, 150])
+def test_blocks_of_rows(backend, kernel, divergence, include_self, rows):
+    """A pair is seen once, from both rows: within a block, between two, beyond the last row."""
+    student, teacher = features(rows, 20)
+    options = {"kernel": kernel, "divergence": divergence, "include_self": include_self}
+    functions = (
+        (kdops.pkt_loss, reference.pkt_loss, options),
+        (kdops.sp_loss, reference.sp_loss, {}),
+    )
+    for function, formula, options in functions:
+        value, gradient = value_and_gradient(function, student, teacher, **options)
+        exact = value_and_gradient(formula, student.double(), teacher.double(), **options)
+        assert value.item() == pytest.approx(exact[0].item(), rel=1e-5)
+        assert gradient_error(gradient, exact[1]) < 1e-5
 
 
 @kernels
