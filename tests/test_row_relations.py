@@ -112,6 +112,36 @@ def test_opposite_rows(backend, columns, divergence):
 
 
 @kernels
+@divergences
+def test_many_rows(backend, kernel, divergence):
+    """More than a block has threads, and than there are blocks."""
+    student, teacher = features(300, 16)
+    options = {"kernel": kernel, "divergence": divergence, "include_self": kernel == "cosine"}
+    for function, kwargs in ((kdops.pkt_loss, options), (kdops.sp_loss, {})):
+        value, gradient = value_and_gradient(function, student, teacher, **kwargs)
+        exact = value_and_gradient(function, student.double(), teacher.double(), **kwargs)
+        assert value.item() == pytest.approx(exact[0].item(), rel=1e-6)
+        assert gradient_error(gradient, exact[1]) < 5e-6
+
+
+@divergences
+def test_improbable_neighbours(backend, divergence):
+    """Probabilities of 1e-4 to 1e-12 in the student alone: 1 - p / q keeps its digits."""
+    if backend == "reference":
+        pytest.skip("rounds in float32, and has no number beyond 1e8")
+    noise, teacher = features()
+    options = {"kernel": "student_t", "divergence": divergence}
+    for length in (1e4, 1e8, 1e12):
+        student = length * noise
+        student[1:3] = student[0] + noise[1:3]
+        value, gradient = value_and_gradient(kdops.pkt_loss, student, teacher, **options)
+        exact = value_and_gradient(kdops.pkt_loss, student.double(), teacher.double(), **options)
+        assert value.item() == pytest.approx(exact[0].item(), rel=1e-5)
+        for rows in (slice(3), slice(3, None)):
+            assert gradient_error(gradient[rows], exact[1][rows]) < 1e-4
+
+
+@kernels
 def test_a_row_alone_has_no_neighbour(backend, kernel):
     """Two rows without themselves: each has the other with probability 1."""
     student, teacher = features(rows=2)

@@ -24,6 +24,12 @@ inline std::vector<Tensor> checked_features(const char* name, const std::vector<
   return checked;
 }
 
+// The same of one student and its teacher.
+inline std::vector<Tensor> checked_pair(const char* name, const std::vector<Tensor>& tensors) {
+  KDOPS_CHECK(tensors.size() == 2, name, ": features must be a student's and a teacher's");
+  return checked_features(name, tensors);
+}
+
 // The output of a map op: (n, ..., n) in the accumulation type.
 inline Tensor new_map(const Tensor& x, int dimensions) {
   const std::vector<int64_t> sizes(dimensions, x.size(0));

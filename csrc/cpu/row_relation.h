@@ -148,8 +148,7 @@ class RowRelation {
 template <class Loss>
 std::vector<Tensor> row_relation(const char* name, const std::vector<Tensor>& features,
                                  const Loss& loss, bool student_grad) {
-  KDOPS_CHECK(features.size() == 2, name, ": features must be a student's and a teacher's");
-  const std::vector<Tensor> inputs = checked_features(name, features);
+  const std::vector<Tensor> inputs = checked_pair(name, features);
   std::vector<Tensor> outputs = relation_outputs(inputs, student_grad, false);
   dispatch_float(inputs[0].scalar_type(), [&](auto tag) {
     using S = typename decltype(tag)::type;

@@ -7,6 +7,7 @@
 // of T; select, sqrt, max, log_ratio and expm1_and_phi come from the header that defines V.
 #pragma once
 
+#include <cmath>
 #include <limits>
 
 #include "formulas/kl.h"
@@ -58,22 +59,24 @@ struct ConditionalRow {
   Similarity similarity, similarity_other;
   T inverse, inverse_other;
   T shift;  // log(r' / r)
+  static constexpr T kInfinity = std::numeric_limits<T>::infinity();
 
   template <class V>
   KDOPS_HD RowTerm<V> operator()(V s, V s_other) const {
-    const V one = V{} + T(1), infinity = V{} + std::numeric_limits<T>::infinity();
+    const V one = V{} + T(1), infinity = V{} + kInfinity;
     const V k = similarity(s), k_other = similarity_other(s_other);
     const V p = k_other * inverse_other, q = k * inverse;
-    const auto none = k <= V{}, none_other = k_other <= V{};
+    const auto none = q <= V{}, none_other = p <= V{};
     const auto either = none | none_other;
     const V per_other = one / select(either, one, k_other);
     const V log_k = log_ratio(select(either, one, k * per_other), (k - k_other) * per_other);
     const V u = select(either, V{}, log_k + shift);
     const auto e = expm1_and_phi(u);
-    const V turned = e.value / (e.value + T(1));  // 1 - p / q
+    const V gap = select(u * u < one, p * e.value, q - p);
+    const V turned = select(either, V{}, gap / select(either, one, q));  // 1 - p / q
     if constexpr (kJeffreys) {
       const V one_sided = select(none_other, select(none, V{}, infinity), infinity);
-      return {select(either, one_sided, p * e.value * u), turned + u, q * u};
+      return {select(either, one_sided, gap * u), turned + u, q * u};
     }
     const V present = select(none, infinity, kl_term(p, q, u, V(e.phi)));
     return {select(none_other, q, present), select(none_other, one, turned), V{}};
@@ -84,6 +87,16 @@ struct ConditionalRow {
     return select(similarity(s) <= V{}, V{}, similarity.slope(s) * (pull - sum) * inverse);
   }
 };
+
+// Of the sums of a row of both maps.
+template <bool kJeffreys, class T, template <class> class Similarity>
+KDOPS_HD ConditionalRow<T, Similarity<T>, kJeffreys> conditional_row(Similarity<T> own,
+                                                                     Similarity<T> other,
+                                                                     double sum, double sum_other) {
+  const bool either = !(sum > 0 && sum_other > 0);
+  return {own, other, T(sum > 0 ? 1 / sum : 0), T(sum_other > 0 ? 1 / sum_other : 0),
+          T(either ? 0 : std::log1p((sum_other - sum) / sum))};
+}
 
 // SP: inner products over the length of their row.
 template <class T>
@@ -100,5 +113,10 @@ struct SimilarityRow {
     return (pull - sum * (g * inverse)) * inverse;
   }
 };
+// Of the sums of squares of a row of both maps.
+template <class T>
+KDOPS_HD SimilarityRow<T> similarity_row(double sum, double sum_other) {
+  return {T(sum > 0 ? 1 / std::sqrt(sum) : 0), T(sum_other > 0 ? 1 / std::sqrt(sum_other) : 0)};
+}
 
 }  // namespace kdops
