@@ -65,9 +65,11 @@ def _scale(gradient, upstream):
     build.load("rows").scale(name(gradient), array(gradient), *inputs(upstream))
 
 
-def _relation(stem):
+def _relation(stem, both=True):
+    """`both`: whether the op can give the teacher's gradient too."""
+
     def op(features, *arguments):
-        *scalars, student_grad, teacher_grad = arguments
+        *scalars, student_grad, teacher_grad = arguments if both else (*arguments, False)
         relations = build.load("relations")
         relations.keep_maps_up_to(MAP_BYTES)
         outputs = relation_outputs(features, student_grad, teacher_grad)
@@ -101,11 +103,13 @@ def _map(stem, dimensions):
 
 
 RELATIONS = ("rkd_distance_loss", "rkd_angle_loss", "irg_edge_loss", "cckd_loss")
+ROW_RELATIONS = ("pkt_loss", "sp_loss")
 OPS = {
     "_kd_loss": _kd_loss,
     "_soft_cross_entropy": _soft_cross_entropy,
     "_scale_": _scale,
     **{f"_{stem}": _relation(stem) for stem in RELATIONS},
+    **{f"_{stem}": _relation(stem, both=False) for stem in ROW_RELATIONS},
     **_map("pairwise_distance", 2),
     **_map("rbf_correlation", 2),
     **_map("triplet_angle", 3),

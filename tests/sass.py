@@ -9,7 +9,7 @@ WIDE = {"load": re.compile(r"LDG\.\S*128"), "store": re.compile(r"STG\.\S*128")}
 ARITHMETIC = re.compile(r"\b[FD]FMA\b")
 # Kernels over tiles, which have a loop with the multiply-adds of 4 x 4 sums over a panel's depths.
 TILED = ("build_maps", "relation_gradients", "stream_values", "stream_gradients")
-TILED += ("triplet_gradients", "map_gradient", "cosine_gradient")
+TILED += ("row_gradients", "triplet_gradients", "map_gradient", "cosine_gradient")
 PANEL = 64
 
 # Kernels of float features that compute in float64 too, outside of their loops over features.
@@ -18,6 +18,8 @@ FLOAT64_BY_DESIGN = {
     "relation_values": "moments cancel",
     "relation_value": "adds up the parts of relation_values",
     "relation_gradients": "the normalisers' gradients, once a block",
+    "row_values": "the rows' normalisers; moments cancel",
+    "row_gradients": "adds up the loss, in the first block",
     "stream_values": "moments cancel",
     "stream_gradients": "the normalisers' gradients, once a block",
     "compare_triplets": "maps are float64, and so are triplets of uneven distances",

@@ -41,6 +41,8 @@ def _angle(shape: tuple, **more) -> Workload:
 ROWS = ((64, 10), (128, 1000), (512, 1000), (256, 32000), (32, 128256))
 PAIRS = ((256, 512), (512, 512), (512, 2048), (1024, 512), (4096, 256), (16384, 256))
 RELATIONS = ("rkd_distance_loss", "irg_edge_loss", "cckd_loss")
+ROW_RELATIONS = {"pkt_loss": "maps + product", "sp_loss": "Gram maps + product"}
+ROW_PAIRS = ((256, 512), (1024, 512), (4096, 256))
 
 WORKLOADS = [
     *(_kd(shape, dtype) for dtype in (torch.float32, torch.bfloat16) for shape in ROWS),
@@ -54,6 +56,11 @@ WORKLOADS = [
         _workload(name, shape, "maps + product", tier="quick" if shape == PAIRS[0] else "default")
         for name in RELATIONS
         for shape in PAIRS
+    ),
+    *(
+        _workload(name, shape, limit, tier="quick" if shape == ROW_PAIRS[0] else "default")
+        for name, limit in ROW_RELATIONS.items()
+        for shape in ROW_PAIRS
     ),
 ]
 # Compiled last, while there is time: each takes 5 to 20 seconds.

@@ -7,7 +7,8 @@
 namespace kdops {
 
 struct Correlation {
-  static constexpr bool kDiagonal = true, kNormalised = false;
+  static constexpr bool kDiagonal = true;
+  static constexpr Normalised kNormalised = Normalised::kNone;
   double c, floor = 0;
 
   template <class T>

@@ -14,7 +14,7 @@ constexpr int kWarps = kTileThreads / simt::kWarpSize;
 
 // Of the rows i0 .. and the features k0 .. by one block. `map` is that of x; weight(i, j) is asked
 // for i, j < n. kLaplacian = false: g_i = sum_j w_ij x_j.
-template <bool kLaplacian, class S, class T, class Weight>
+template <bool kLaplacian, MapKind kKind, class S, class T, class Weight>
 struct GradientTile {
   const FeatureRows<S, T>& x;
   const T* map;
@@ -23,11 +23,13 @@ struct GradientTile {
   T* memory;  // shared, kTileMemory
   T along;    // of row i0 + threadIdx % kTile: sum_j w_ij <x_i, x_i - x_j> over the thread's j
 
-  // A pair of unit rows has S = 2 - 2 <x_i, x_j>. Zero rows have a constant map.
+  // A pair of unit rows has S = 2 -+ 2 <x_i, x_j>. Zero rows have a constant map.
   SIMT_DEVICE T pair(int64_t i, int64_t j) {
     if (i >= x.n || j >= x.n || x.zero(i) || x.zero(j)) return T(0);
     const T w = weight(i, j);
-    if (x.inverses != nullptr) along += w * map[j * stride + i] / T(2);
+    if (x.inverses == nullptr) return w;
+    const T half = map[j * stride + i] / T(2);
+    along += w * (kKind == MapKind::kSum ? T(2) - half : half);
     return w;
   }
 
@@ -72,13 +74,13 @@ SIMT_DEVICE S finished(const FeatureRows<S, T>& x, int64_t i, int64_t k, T sum, 
 }
 
 // Writes the gradient's tile; begins with a barrier.
-template <bool kLaplacian, class S, class T, class Weight>
+template <bool kLaplacian, MapKind kKind = MapKind::kCosine, class S, class T, class Weight>
 SIMT_DEVICE void gradient_tile(const FeatureRows<S, T>& x, const T* map, int64_t stride, int64_t i0,
                                int64_t k0, T* memory, const Weight& weight, bool finite,
                                S* gradient) {
   SIMT_SHARED(T, parts, [kWarps][kTile]);
   static_assert(kTile == simt::kWarpSize);
-  GradientTile<kLaplacian, S, T, Weight> tile{x, map, stride, i0, k0, weight, memory, T(0)};
+  GradientTile<kLaplacian, kKind, S, T, Weight> tile{x, map, stride, i0, k0, weight, memory, T(0)};
   T sums[4][4] = {};
   tile.accumulate(sums);
   const int row = threadIdx.x / 8, column = threadIdx.x % 8 * 4;

@@ -1,4 +1,5 @@
-// The map of a batch, tile by tile: |x_i - x_j|^2 by direct differences, or <x_i, x_j>.
+// The map of a batch, tile by tile: |x_i - x_j|^2 by direct differences, |x_i + x_j|^2 by direct
+// sums, or <x_i, x_j>.
 //
 // Only the tiles of one half are computed, the other half mirrors them. Each block leaves behind
 // what the normalisers of the losses need of its pairs.
@@ -9,8 +10,8 @@
 
 namespace kdops {
 
-// kCosine: the distances of unit rows, 2 - 2 cos, and 2 for a zero row.
-enum class MapKind { kDistance, kCosine, kProduct };
+// Of unit rows kCosine is their distances, 2 - 2 cos, kSum their sums, 2 + 2 cos: 2 for a zero row.
+enum class MapKind { kDistance, kCosine, kSum, kProduct };
 
 // Blocks a batch, at most: they bound what the next kernel has to add up.
 constexpr int64_t kMapBlocks = 512;
@@ -71,8 +72,8 @@ SIMT_DEVICE void map_tile(const FeatureRows<S, M>& x, int64_t i0, int64_t j0, M*
     M part[4][4] = {};  // of few: the sums round less often
     add_panels(memory, other, part, [](M sum, M a, M b, int, int) {
       if constexpr (kKind == MapKind::kProduct) return sum + a * b;
-      const M difference = a - b;
-      return sum + difference * difference;
+      const M side = kKind == MapKind::kSum ? a + b : a - b;
+      return sum + side * side;
     });
     add(sums, part);
   }
@@ -85,8 +86,9 @@ SIMT_DEVICE M tile_pair(const FeatureRows<S, M>& x, const M* memory, int64_t i0,
                         int row, int column) {
   const int64_t i = i0 + row, j = j0 + column;
   if (i >= x.n || j >= x.n) return M(0);
-  if (kKind == MapKind::kCosine && (x.zero(i) || x.zero(j))) return M(2);
-  if (kKind != MapKind::kProduct && i == j) return M(0);
+  constexpr bool sum = kKind == MapKind::kSum;
+  if ((kKind == MapKind::kCosine || sum) && (x.zero(i) || x.zero(j))) return M(2);
+  if (kKind != MapKind::kProduct && i == j) return M(sum ? 4 : 0);
   return total(memory, row, column);
 }
 

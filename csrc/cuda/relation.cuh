@@ -3,13 +3,14 @@
 // Four launches: what scales the features; the pairs' statistics, which the normalisers are made
 // of; the values, with the moments that the normalisers' gradients need; the gradients, with
 // weights made on the way. The maps are kept between them (kept_maps.cuh), or made anew in each
-// where they would take too much memory (streamed_maps.cuh).
+// where they would take too much memory (streamed_maps.cuh). Where each row has a normaliser of its
+// own, they are kept (row_maps.cuh).
 //
 // A type Loss describes one loss:
 //   kKind, kScaling           its map and the features' scaling
 //   kDiagonal                 whether a row's pair with itself counts
 //   kLaplacian                gradient sum_j w_ij (x_i - x_j), or sum_j w_ij x_j
-//   kNormalised               whether there is a normaliser, which needs statistics and moments
+//   kNormalised               what has a normaliser; that of a map needs statistics and moments
 //   measured(s, floor)        what its normaliser is made of
 //   Formula<T>                a pair's value, weight and moment (formulas/relations.h)
 //   formula<T>(self, other, moment, n)   the same, once the normalisers are known
@@ -23,6 +24,8 @@
 #include "formulas/relations.h"
 
 namespace kdops {
+
+enum class Normalised { kNone, kMap, kRows };
 
 // What the pairs of one map amount to, and the scale of its features.
 struct Side {
@@ -57,7 +60,7 @@ using Parts = Values<double, kParts>;
 
 template <class S, class Loss>
 SIMT_DEVICE Side side_of(const Relation<S, Loss>& r, int batch) {
-  if constexpr (!Loss::kNormalised) return {};
+  if constexpr (Loss::kNormalised == Normalised::kNone) return {};
   const Stats stats = total_stats(r.maps, batch);
   return {stats.v[kStatSum], stats.v[kStatLargest], max(1.0, stats.v[kStatTies]),
           double(batch_scale(r.measures, batch, r.maps.measure_blocks).scale)};

@@ -6,10 +6,14 @@
 
 namespace kdops {
 
-// The factor of a reduction over all pairs.
-inline double pair_factor(const std::vector<Tensor>& features, bool mean) {
+// The factor of a reduction that divides by a power of the number of rows.
+inline double power_factor(const std::vector<Tensor>& features, int64_t power) {
   const double n = static_cast<double>(features[0].size(0));
-  return mean ? 1 / std::max(1.0, n * n) : 1;
+  return 1 / std::pow(std::max(1.0, n), static_cast<double>(power));
+}
+// That of a reduction over all pairs.
+inline double pair_factor(const std::vector<Tensor>& features, bool mean) {
+  return power_factor(features, mean ? 2 : 0);
 }
 
 // Of checked features, the teacher last.

@@ -10,7 +10,8 @@ struct RkdDistanceLoss {
   using Formula = RkdDistance<T>;
   static constexpr MapKind kKind = MapKind::kDistance;
   static constexpr Scaling kScaling = Scaling::kBatch;
-  static constexpr bool kDiagonal = false, kLaplacian = true, kNormalised = true;
+  static constexpr bool kDiagonal = false, kLaplacian = true;
+  static constexpr Normalised kNormalised = Normalised::kMap;
 
   double floor, c;
 

@@ -7,6 +7,8 @@ namespace kdops {
 
 using ::abs;
 using ::exp;
+using ::log;
+using ::log1p;
 using ::max;
 using ::min;
 using ::sqrt;
@@ -18,6 +20,12 @@ SIMT_DEVICE V select(bool condition, V a, V b) {
 }
 SIMT_DEVICE float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
 SIMT_DEVICE double fma(double a, double b, double c) { return ::fma(a, b, c); }
+
+// log(w), w > 0, given v = w - 1 free of cancellation.
+template <class T>
+SIMT_DEVICE T log_ratio(T w, T v) {
+  return abs(v) < T(0.5) ? log1p(v) : log(w);
+}
 
 // |x| as bits, which are ordered like the numbers, with infinity and NaN above all of them.
 SIMT_DEVICE unsigned magnitude(float x) { return __float_as_uint(x) & 0x7fffffffu; }

@@ -19,6 +19,14 @@ struct RowTerm {
   V value, pull, moment;
 };
 
+// 1 / x, and 0 for an x whose inverse, or a small multiple of it, T does not hold.
+template <class T>
+constexpr double kLeast = 4 * double(std::numeric_limits<T>::min());
+template <class T>
+KDOPS_HD T inverse_or_zero(double x) {
+  return T(x > kLeast<T> ? 1 / x : 0);
+}
+
 // Of unit rows with inner product g. The slope is that of the Laplacian's weight.
 template <class T>
 struct CosineSimilarity {
@@ -27,6 +35,21 @@ struct CosineSimilarity {
   template <class V>
   KDOPS_HD V operator()(V g) const {
     return max(V{}, (g + T(1)) * T(0.5));
+  }
+  template <class V>
+  KDOPS_HD V slope(V) const {
+    return V{} - T(0.5);
+  }
+};
+
+// The same from the squared length s of the rows' sum: nearly opposite rows keep their digits.
+template <class T>
+struct CosineOfSum {
+  static constexpr T kNoPair = 0;
+
+  template <class V>
+  KDOPS_HD V operator()(V s) const {
+    return s * T(0.25);
   }
   template <class V>
   KDOPS_HD V slope(V) const {
@@ -94,7 +117,7 @@ KDOPS_HD ConditionalRow<T, Similarity<T>, kJeffreys> conditional_row(Similarity<
                                                                      Similarity<T> other,
                                                                      double sum, double sum_other) {
   const bool either = !(sum > 0 && sum_other > 0);
-  return {own, other, T(sum > 0 ? 1 / sum : 0), T(sum_other > 0 ? 1 / sum_other : 0),
+  return {own, other, inverse_or_zero<T>(sum), inverse_or_zero<T>(sum_other),
           T(either ? 0 : std::log1p((sum_other - sum) / sum))};
 }
 
@@ -116,7 +139,7 @@ struct SimilarityRow {
 // Of the sums of squares of a row of both maps.
 template <class T>
 KDOPS_HD SimilarityRow<T> similarity_row(double sum, double sum_other) {
-  return {T(sum > 0 ? 1 / std::sqrt(sum) : 0), T(sum_other > 0 ? 1 / std::sqrt(sum_other) : 0)};
+  return {inverse_or_zero<T>(std::sqrt(sum)), inverse_or_zero<T>(std::sqrt(sum_other))};
 }
 
 }  // namespace kdops

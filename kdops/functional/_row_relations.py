@@ -1,4 +1,4 @@
-"""What the losses between maps with normalised rows share; their kernels run on CPUs alone."""
+"""What the losses between maps with normalised rows share."""
 
 from torch import Tensor
 
@@ -34,5 +34,5 @@ def row_relation(
     tensors = same_dtype(student, teacher)
     if gather is not None and spread(loss.name, gather):
         return over_ranks(loss.name, loss.formula, tensors, (*scalars, reduction), gather)
-    served = served and reduction != "none" and not teacher.requires_grad and not teacher.is_cuda
+    served = served and reduction != "none" and not teacher.requires_grad
     return loss(tensors, (*scalars, reduction), served=served)

@@ -100,6 +100,8 @@ RELATIONS = {
     "rkd_distance_loss": ((16384, 256), GIB / 8),
     "irg_edge_loss": ((16384, 256), GIB / 8),
     "cckd_loss": ((16384, 256), GIB / 8),
+    "pkt_loss": ((4096, 64), GIB / 4),
+    "sp_loss": ((4096, 64), GIB / 4),
 }
 
 

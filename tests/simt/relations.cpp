@@ -2,19 +2,22 @@
 #include "arrays.h"
 #include "cuda/cckd_loss.cuh"
 #include "cuda/irg_edge_loss.cuh"
+#include "cuda/pkt_loss.cuh"
 #include "cuda/relate.cuh"
 #include "cuda/rkd_angle_loss.cuh"
 #include "cuda/rkd_distance_loss.cuh"
+#include "cuda/sp_loss.cuh"
 
 namespace {
 
 using kdops::acc_t;
 using Arrays = std::vector<Array>;
 
-double factor(const Arrays& features, bool mean) {
+double power_factor(const Arrays& features, int64_t power) {
   const double n = static_cast<double>(features[0].shape(0));
-  return mean && n > 0 ? 1 / (n * n) : 1;
+  return n > 0 ? 1 / std::pow(n, power) : 1;
 }
+double factor(const Arrays& features, bool mean) { return power_factor(features, mean ? 2 : 0); }
 
 // The students', then the teacher's features; a gradient of each, or none.
 struct Outputs {
@@ -82,6 +85,20 @@ void cckd_loss(const std::string& dtype, const Arrays& features, Outputs outputs
   });
 }
 
+void pkt_loss(const std::string& dtype, const Arrays& features, Outputs outputs, bool student_t,
+              bool jeffreys, bool self_pairs, int64_t power) {
+  dispatch(dtype, [&](auto s) {
+    kdops::with_pkt_loss(student_t, jeffreys, self_pairs, power_factor(features, power),
+                         [&](const auto& loss) { relation<decltype(s)>(features, outputs, loss); });
+  });
+}
+
+void sp_loss(const std::string& dtype, const Arrays& features, Outputs outputs, int64_t power) {
+  dispatch(dtype, [&](auto s) {
+    relation<decltype(s)>(features, outputs, kdops::SpLoss{power_factor(features, power)});
+  });
+}
+
 }  // namespace
 
 PYBIND11_MODULE(relations, m) {
@@ -92,4 +109,6 @@ PYBIND11_MODULE(relations, m) {
   m.def("rkd_angle_loss", rkd_angle_loss);
   m.def("irg_edge_loss", irg_edge_loss);
   m.def("cckd_loss", cckd_loss);
+  m.def("pkt_loss", pkt_loss);
+  m.def("sp_loss", sp_loss);
 }

@@ -6,6 +6,7 @@ from . import build
 
 FEW = ("vectors", "one_to_many")  # files that call every kernel
 PAIRS = "rkd_distance or irg or cckd"
+ROW_MAPS = "pkt or sp_loss"
 FEW_BYTES = 6 * 1024  # of shared memory: rows of a few hundred classes go in chunks
 
 

@@ -6,7 +6,7 @@ Values, gradients, views, awkward inputs and upstream gradients, as for the CPU'
 import pytest
 
 from . import build
-from .suite import FEW, FEW_BYTES, PAIRS, run_suite
+from .suite import FEW, FEW_BYTES, PAIRS, ROW_MAPS, run_suite
 
 pytestmark = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
 
@@ -26,6 +26,11 @@ def test_accuracy():
 def test_rows_in_chunks():
     only = "emulator and (kd_loss or cross)"
     run_suite("plain", ["sizes"], only, "random:3", shared_limit=FEW_BYTES)
+
+
+def test_normalised_rows():
+    run_suite("plain", ["row_relations"], order="random:3")
+    run_suite("plain", ["sizes"], f"emulator and ({ROW_MAPS})", "reverse")
 
 
 def test_streamed_maps():

@@ -24,5 +24,10 @@ def test_rows_in_chunks(mode):
     run_suite(mode, ["logits_edges"], only, "reverse", shared_limit=FEW_BYTES)
 
 
+def test_normalised_rows(mode):
+    only = "emulator and (duplicate or many_rows)"
+    run_suite(mode, ["row_relations"], only, "random:3")
+
+
 def test_streamed_maps(mode):
     run_suite(mode, FEW, f"emulator and ({PAIRS})", "reverse", map_bytes=0)
