@@ -43,7 +43,8 @@ struct FeatureRows {
 
   SIMT_DEVICE M operator()(int64_t i, int64_t k) const {
     if (i >= n || k >= d) return M(0);
-    return M(simt::widen(x[i * d + k]) * factor(i));
+    const M value = M(simt::widen(x[i * d + k]) * factor(i));
+    return inverses != nullptr && d == 1 ? rint(value) : value;  // a length of 1, not rounded
   }
   SIMT_DEVICE T factor(int64_t i) const { return inverses == nullptr ? scale : inverses[i]; }
   SIMT_DEVICE bool zero(int64_t i) const {

@@ -11,6 +11,7 @@ using ::log;
 using ::log1p;
 using ::max;
 using ::min;
+using ::rint;
 using ::sqrt;
 using simt::acc_t;
 
