@@ -109,7 +109,8 @@ Runs on {versions}."""
 
 
 def _few_table(few: dict[str, Entry], entries: dict[str, Entry]) -> Table:
-    plain = entries["labels-unshifted"]
+    plain, shifted = entries["labels-unshifted"], few[BASELINE]
+    shifts = paired_gains(plain.test, {BASELINE: shifted.test})[BASELINE]
     gains = compare.gains_of(list(few.values()))
     named = {
         verdict: ", ".join(name for name, gain in gains.items() if gain.verdict == verdict)
@@ -120,8 +121,8 @@ def _few_table(few: dict[str, Entry], entries: dict[str, Entry]) -> Table:
         "Few labels",
         [
             "; ".join(f"{verdict}: {names}" for verdict, names in named.items()) + ".",
-            f"The baseline without shifts has {spread(plain.test)} %: shifts alone are worth more "
-            "than most methods, which is why everybody gets them here.",
+            f"The baseline without shifts has {spread(plain.test)} %. Shifts alone are worth "
+            f"{spread(shifts.points, '+')} points, which is why everybody gets them here.",
             f"{CONTROL}: a teacher of the student's own images. What it gains is the method's; the "
             "rest of KD's gain is the other labels that its teacher saw.",
             "FitNets and FSP train in two phases, HKD an auxiliary net first: see the steps, and "
