@@ -30,6 +30,14 @@ struct Maps {
   SIMT_DEVICE M* of(int batch) const { return map == nullptr ? nullptr : map + batch * n * stride; }
 };
 
+// What build_maps measures for those who need no statistics.
+struct Unmeasured {
+  template <class T>
+  SIMT_DEVICE T measured(T, T) const {
+    return T(0);
+  }
+};
+
 namespace {
 
 // One batch as its map sees it: in M, scaled, 0 beyond its end.
@@ -43,8 +51,7 @@ struct FeatureRows {
 
   SIMT_DEVICE M operator()(int64_t i, int64_t k) const {
     if (i >= n || k >= d) return M(0);
-    const M value = M(simt::widen(x[i * d + k]) * factor(i));
-    return inverses != nullptr && d == 1 ? rint(value) : value;  // a length of 1, not rounded
+    return M(simt::widen(x[i * d + k]) * factor(i));
   }
   SIMT_DEVICE T factor(int64_t i) const { return inverses == nullptr ? scale : inverses[i]; }
   SIMT_DEVICE bool zero(int64_t i) const {
@@ -90,7 +97,8 @@ SIMT_DEVICE M tile_pair(const FeatureRows<S, M>& x, const M* memory, int64_t i0,
   constexpr bool sum = kKind == MapKind::kSum;
   if ((kKind == MapKind::kCosine || sum) && (x.zero(i) || x.zero(j))) return M(2);
   if (kKind != MapKind::kProduct && i == j) return M(sum ? 4 : 0);
-  return total(memory, row, column);
+  const M value = total(memory, row, column);
+  return sum && x.d == 1 ? rint(value) : value;  // 0 or 4, as if no length had been rounded
 }
 
 // Tile t of the half with a <= b.

@@ -18,14 +18,6 @@
 
 namespace kdops {
 
-// What build_maps measures for those who need no statistics.
-struct Unmeasured {
-  template <class T>
-  SIMT_DEVICE T measured(T, T) const {
-    return T(0);
-  }
-};
-
 namespace {
 
 constexpr int kRowBlocks = 4;  // on a multiprocessor: for more, some compilers spill registers

@@ -27,10 +27,6 @@ struct CosineJob {
 
 namespace {
 
-struct Unmeasured {
-  SIMT_DEVICE double measured(double, double) const { return 0; }
-};
-
 // The pairs of a batch.
 struct Lengths {
   const double* map;
