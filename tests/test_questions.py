@@ -270,11 +270,9 @@ def test_wrong_arguments(tmp_path, capsys):
     assert "holds no results of a study" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.skipif(
-    not (DOCS / "results" / "questions.json").exists(), reason="the study has not been run"
-)
+@pytest.mark.skipif(not DOCS.exists(), reason="not a source tree")
 def test_the_page_is_what_its_results_say():
     page, entries = questions.the_page(), read_entries(DOCS / "results" / "questions.json")
     assert (DOCS / "questions.md").read_text(encoding="utf-8") == page.text(entries)
     for name in page.experiments:
-        assert (DOCS / page.picture(name)).read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (DOCS / page.picture(name)).read_text(encoding="utf-8")
