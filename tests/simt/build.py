@@ -136,7 +136,7 @@ def python(mode: str, *arguments: str, **chosen: str) -> subprocess.CompletedPro
         env={**environment(mode, preload=True), **chosen},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
     )
 
 
