@@ -60,9 +60,9 @@ inline Tensor new_tensor(const Tensor& like, Sizes sizes, ScalarType dtype) {
     strides[i - 2] = strides[i - 1] * std::max<int64_t>(1, sizes[i - 1]);
   const auto code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
   int32_t device;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
   AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
       sizes.size(), sizes.data(), strides.data(), code, device, like.get_device_index(), &handle));
   return Tensor(handle);
 }
