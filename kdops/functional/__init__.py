@@ -9,6 +9,8 @@ from .hint_loss import hint_loss
 from .irg_edge_loss import irg_edge_loss
 from .irg_transform_loss import irg_transform_loss
 from .kd_loss import kd_loss
+from .mixture_kl import mixture_kl
+from .mutual_kl import mutual_kl
 from .pairwise_distance import pairwise_distance
 from .pkt_loss import pkt_loss
 from .rbf_correlation import rbf_correlation
@@ -30,6 +32,8 @@ __all__ = [
     "irg_edge_loss",
     "irg_transform_loss",
     "kd_loss",
+    "mixture_kl",
+    "mutual_kl",
     "pairwise_distance",
     "pkt_loss",
     "rbf_correlation",

@@ -11,6 +11,7 @@ from .maps import (
     rbf_correlation,
     triplet_angle,
 )
+from .peers import mixture_kl, mutual_kl
 from .probabilities import pkt_loss, sp_loss
 from .relations import (
     cckd_loss,
@@ -30,6 +31,8 @@ __all__ = [
     "irg_edge_loss",
     "irg_transform_loss",
     "kd_loss",
+    "mixture_kl",
+    "mutual_kl",
     "pairwise_distance",
     "pkt_loss",
     "rbf_correlation",
