@@ -1,6 +1,6 @@
 """kdops: exact, small and fast knowledge-distillation losses for PyTorch."""
 
-from . import compat, functional, methods, nn, samplers, schedules
+from . import compat, functional, methods, nn, peers, samplers, schedules
 from ._backend import backend
 from .functional import *  # noqa: F403
 from .functional import __all__ as _functions
@@ -15,6 +15,7 @@ __all__ = [
     "functional",
     "methods",
     "nn",
+    "peers",
     "samplers",
     "schedules",
     *_functions,

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 
 class Outputs(NamedTuple):
-    """What a network says of a batch: its logits, and what its tapped layers put out."""
+    """What a network says of a batch: its logits, and what its tapped layers put out.
+
+    Of K peers the logits are a tuple of K tensors, and a feature may be one.
+    """
 
     logits: Tensor
     features: dict[str, Tensor]

@@ -29,12 +29,14 @@ BELOW = {
     "compat": {"_checks", "reference"},
     "schedules": set(),
     "taps": set(),
+    "peers": {"functional", "nn", "taps", "_checks"},
     "_kmeans": {"_checks"},
     "samplers": {"_checks", "_kmeans"},
     "methods": {
         "functional",
         "nn",
         "compat",
+        "peers",
         "reference",
         "schedules",
         "taps",
@@ -46,6 +48,7 @@ BELOW = {
         "nn",
         "compat",
         "methods",
+        "peers",
         "samplers",
         "schedules",
         "taps",
@@ -53,8 +56,8 @@ BELOW = {
     },
     "recipes": {"methods"},
     "results": set(),
-    "training": {"methods", "recipes", "results", "samplers", "taps"},
-    "studies": {"training", "recipes", "results", "methods", "functional", "taps"},
+    "training": {"methods", "peers", "recipes", "results", "samplers", "taps"},
+    "studies": {"training", "recipes", "results", "methods", "peers", "functional", "taps"},
     "demo": {"__init__", "studies", "training", "recipes", "results", "methods", "taps"},
     "__main__": {"__init__", "_native", "demo", "training", "results", "studies"},
 }
@@ -178,7 +181,7 @@ def test_docstring(name):
 
 
 def test_public_names():
-    rooms = {"compat", "functional", "methods", "nn", "samplers", "schedules"}
+    rooms = {"compat", "functional", "methods", "nn", "peers", "samplers", "schedules"}
     names = {"Tapped", "Teacher", "backend"}
     assert set(kdops.__all__) == {*rooms, *names, *kdops.functional.__all__}
     for name in kdops.functional.__all__:

@@ -222,6 +222,6 @@ def _scaled(call: tuple, gradient: Tensor, tensors: tuple, i: int, upstream: Ten
 
 
 def _is_ones(upstream: Tensor) -> bool:
-    """Whether nothing is to be multiplied; a GPU is not asked, which would have to be waited for."""
+    """Whether nothing is to be multiplied; no GPU is asked, for it would be waited for."""
     known = upstream.device.type == "cpu" and not torch.compiler.is_compiling()
     return known and upstream.dim() == 1 and bool((upstream == 1).all())

@@ -1,6 +1,6 @@
 """Each method as its paper has it: a module over the outputs of student and teacher."""
 
-from . import specialists
+from . import online, specialists
 from .cckd import CCKD
 from .feature_maps import AT, FSP, VID
 from .fitnets import FitNets, Hint
@@ -33,6 +33,7 @@ __all__ = [
     "Method",
     "Relation",
     "StandardizedKD",
+    "online",
     "specialists",
     "temperature_range",
 ]

@@ -1,0 +1,68 @@
+"""What every online method is: how its peers are made, and the loss of their outputs."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ... import _checks
+from ...peers import Group
+from ...taps import Outputs
+from ..method import Method
+
+MakeNet = Callable[[int], nn.Module]
+
+
+class Online(Method):
+    """A way to train peers together, as a module to be called on a group's outputs and labels.
+
+    `assemble` makes the group. `turns` is the number of updates a batch has: where it is more than
+    one, `turn` is the peer whose turn it is, and `Group.active` with it. `set_step` is called
+    before every step, for methods that exchange something now and then.
+
+    Args:
+        temperature: T of the soft targets.
+        weight: of the soft targets.
+        ce_weight: of the labels, for every peer.
+        ramp: from the epoch to a factor of the soft targets' weight; None: 1.
+    """
+
+    turns = 1
+    turn: int | None = None
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 1.0,
+        weight: float = 1.0,
+        ce_weight: float = 1.0,
+        ramp: Callable[[int], float] | None = None,
+    ):
+        nn.Module.__init__(self)
+        self.ce_weight = self.number("ce_weight", ce_weight)
+        self.weight = self.number("weight", weight)
+        self.temperature = _checks.temperature(type(self).__name__, temperature)
+        self.ramp, self.epoch = ramp, 0
+
+    def assemble(self, make_net: MakeNet, layers: Mapping[str, str]) -> Group:
+        """The peers.
+
+        Args:
+            make_net: net i, with weights that depend on i.
+            layers: the nets' own layers for the names in the method's `layers`.
+        """
+        raise NotImplementedError
+
+    def set_step(self, step: int, group: Group) -> None:
+        """Tell methods that exchange weights the step, counted from 0."""
+
+    def soft_weight(self) -> float:
+        """The weight of the soft targets in this epoch."""
+        return self.weight * (1.0 if self.ramp is None else self.ramp(self.epoch))
+
+    def terms(self, peers: Outputs, teacher: None, target: Tensor) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def forward(self, peers: Outputs, target: Tensor) -> Tensor:
+        """The loss, a scalar."""
+        return torch.stack(list(self.terms(peers, None, target).values())).sum()
