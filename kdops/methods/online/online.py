@@ -18,7 +18,9 @@ class Online(Method):
 
     `assemble` makes the group. `turns` is the number of updates a batch has: where it is more than
     one, `turn` is the peer whose turn it is, and `Group.active` with it. `set_step` is called
-    before every step, for methods that exchange something now and then.
+    before every step, for methods that exchange something now and then. `separable` methods may
+    have each peer in a process of its own: the peers are whole nets, and to each the others' logits
+    are constants.
 
     Args:
         temperature: T of the soft targets.
@@ -29,6 +31,7 @@ class Online(Method):
 
     turns = 1
     turn: int | None = None
+    separable = False
 
     def __init__(
         self,
