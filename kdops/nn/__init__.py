@@ -1,7 +1,9 @@
 """Modules over kdops.functional: losses with their options, and the parts that have parameters."""
 
+from .ensemble_weights import GeneralEnsembleWeights, linear_ensemble_weights
 from .hint import HintRegressor, VIDLoss
 from .information_flow import InformationFlowLoss, information_flow, match_layers
+from .kdcl import KDCLLoss
 from .losses import (
     CCKDLoss,
     IRGLoss,
@@ -14,20 +16,30 @@ from .losses import (
     SoftCrossEntropyLoss,
     SPLoss,
 )
+from .mixtures import CollaborativeLoss, GatedEnsembleLoss
+from .mutual import DenseMutualLoss, MutualKLLoss
+from .okddip import OKDDipLoss
 from .relatives import ATLoss, DISTLoss, DKDLoss, FSPLoss, HintLoss
 
 __all__ = [
     "ATLoss",
     "CCKDLoss",
+    "CollaborativeLoss",
     "DISTLoss",
     "DKDLoss",
+    "DenseMutualLoss",
     "FSPLoss",
+    "GatedEnsembleLoss",
+    "GeneralEnsembleWeights",
     "HintLoss",
     "HintRegressor",
     "IRGLoss",
     "IRGTransformLoss",
     "InformationFlowLoss",
+    "KDCLLoss",
     "KDLoss",
+    "MutualKLLoss",
+    "OKDDipLoss",
     "PKTLoss",
     "RKDAngleLoss",
     "RKDDistanceLoss",
@@ -36,5 +48,6 @@ __all__ = [
     "SoftCrossEntropyLoss",
     "VIDLoss",
     "information_flow",
+    "linear_ensemble_weights",
     "match_layers",
 ]
