@@ -5,7 +5,8 @@ from torch import Tensor
 
 from .. import _checks
 from .. import functional as F
-from ..functional._peers import Peers
+from ..functional._peers import Peers, as_batch, check_rows
+from ..functional._rows import accumulation_dtype
 from .mutual import Terms
 from .options import Options
 
@@ -73,10 +74,11 @@ class OKDDipLoss(Options):
     ) -> Tensor | tuple[Tensor, Terms]:
         """The loss; terms {'ce': (P + 1,), 'kl': (P + 1,)}, the leader's last."""
         logits = [*peer_logits, leader_logits]
-        _checks.tensor("OKDDipLoss", "leader_logits", leader_logits)
+        check_rows("OKDDipLoss", as_batch("OKDDipLoss", logits), target, True, self.ignore_index)
         weights = shares(attention, len(logits) - 1, leader_logits)
         soft = self.kd_weight if len(logits) > 1 else 0.0
-        mixed = self.mixed_logits if self.aggregate == "logits" else self.mixed_probabilities
+        composed = self.aggregate == "probabilities" and len(logits) > 1
+        mixed = self.mixed_probabilities if composed else self.mixed_logits
         loss, terms = mixed(logits, weights, target, soft)
         return (loss, terms) if return_terms else loss
 
@@ -99,20 +101,27 @@ class OKDDipLoss(Options):
         self, logits: list[Tensor], weights: Tensor, target: Tensor, soft: float
     ):
         """Composed: T log of each mixture is a teacher's logits, whose softmax at T it is."""
-        known = logits if self.grad_to == "all" else [x.detach() for x in logits]
-        logs = torch.stack([(x / self.temperature).log_softmax(-1) for x in known], -2)
-        weights = weights if self.grad_to != "none" else weights.detach()
-        ce, kl = [], []
+        logs, weights = self.known(logits, weights, target)
+        options = {"temperature": self.temperature, "ignore_index": self.ignore_index}
+        soft = {"kd_weight": soft, "scale_t2": self.scale_t2}
+        live, ce, kl = self.grad_to != "none", [], []
         for a, own in enumerate(logits):
-            mixture = self.temperature * mixed_log(logs, weights[..., a, :]).to(own.dtype)
-            options = {"temperature": self.temperature, "ignore_index": self.ignore_index}
+            mixture = self.temperature * mixed_log(logs, weights[..., a, :])
             ce.append(F.kd_loss(own, own.detach(), target, kd_weight=0.0, ce_weight=1.0, **options))
-            options |= {"kd_weight": soft, "scale_t2": self.scale_t2}
-            kl.append(
-                F.kd_loss(own, mixture, target, teacher_grad=self.grad_to != "none", **options)
-            )
+            kl.append(F.kd_loss(own, mixture, target, teacher_grad=live, **soft, **options))
         ce, kl = torch.stack(ce), torch.stack(kl)
         return self.ce_weight * ce.sum() + kl.sum(), {"ce": ce.detach(), "kl": kl.detach()}
+
+    def known(self, logits: list[Tensor], weights: Tensor, target: Tensor):
+        """The peers' log-probabilities, (..., P, C), and their shares, (..., K, P): detached where
+        they are constants, and of rows that do not count nothing."""
+        peers = logits[:-1] if self.grad_to == "all" else [x.detach() for x in logits[:-1]]
+        shares = weights[..., :-1] if self.grad_to != "none" else weights[..., :-1].detach()
+        counted = (target != self.ignore_index)[..., None]
+        wide = accumulation_dtype(logits[-1].dtype)
+        peers = [torch.where(counted, x.to(wide), 0) / self.temperature for x in peers]
+        logs = torch.stack([x.log_softmax(-1) for x in peers], -2)
+        return logs, torch.where(counted[..., None], shares.to(wide), 1 / len(peers))
 
 
 def shares(attention: Tensor | None, count: int, leader: Tensor) -> Tensor:
