@@ -1,5 +1,7 @@
 """Modules over kdops.functional: losses with their options, and the parts that have parameters."""
 
+from .attention import PeerAttention
+from .gate import EnsembleGate
 from .grad_rescale import GradRescale, grad_rescale
 from .hint import HintRegressor, VIDLoss
 from .information_flow import InformationFlowLoss, information_flow, match_layers
@@ -22,6 +24,7 @@ __all__ = [
     "CCKDLoss",
     "DISTLoss",
     "DKDLoss",
+    "EnsembleGate",
     "FSPLoss",
     "GradRescale",
     "HintLoss",
@@ -31,6 +34,7 @@ __all__ = [
     "InformationFlowLoss",
     "KDLoss",
     "PKTLoss",
+    "PeerAttention",
     "RKDAngleLoss",
     "RKDDistanceLoss",
     "RKDLoss",
