@@ -2,7 +2,19 @@
 
 from .branching import Branched, branch
 from .group import Ensemble, Group, NetGroup
+from .heads import MultiHeadGroup, MultiHeadNet, attach_aux_heads
 from .segments import segments
 from .tree import HeadTree
 
-__all__ = ["Branched", "Ensemble", "Group", "HeadTree", "NetGroup", "branch", "segments"]
+__all__ = [
+    "Branched",
+    "Ensemble",
+    "Group",
+    "HeadTree",
+    "MultiHeadGroup",
+    "MultiHeadNet",
+    "NetGroup",
+    "attach_aux_heads",
+    "branch",
+    "segments",
+]
