@@ -1,6 +1,9 @@
 """Modules over kdops.functional: losses with their options, and the parts that have parameters."""
 
+from .attention import PeerAttention
 from .ensemble_weights import GeneralEnsembleWeights, linear_ensemble_weights
+from .gate import EnsembleGate
+from .grad_rescale import GradRescale, grad_rescale
 from .hint import HintRegressor, VIDLoss
 from .information_flow import InformationFlowLoss, information_flow, match_layers
 from .kdcl import KDCLLoss
@@ -28,9 +31,11 @@ __all__ = [
     "DISTLoss",
     "DKDLoss",
     "DenseMutualLoss",
+    "EnsembleGate",
     "FSPLoss",
     "GatedEnsembleLoss",
     "GeneralEnsembleWeights",
+    "GradRescale",
     "HintLoss",
     "HintRegressor",
     "IRGLoss",
@@ -41,12 +46,14 @@ __all__ = [
     "MutualKLLoss",
     "OKDDipLoss",
     "PKTLoss",
+    "PeerAttention",
     "RKDAngleLoss",
     "RKDDistanceLoss",
     "RKDLoss",
     "SPLoss",
     "SoftCrossEntropyLoss",
     "VIDLoss",
+    "grad_rescale",
     "information_flow",
     "linear_ensemble_weights",
     "match_layers",
