@@ -1,5 +1,20 @@
 """Several nets, or several branches of one, that are trained together."""
 
+from .branching import Branched, branch
 from .group import Ensemble, Group, NetGroup
+from .heads import MultiHeadGroup, MultiHeadNet, attach_aux_heads
+from .segments import segments
+from .tree import HeadTree
 
-__all__ = ["Ensemble", "Group", "NetGroup"]
+__all__ = [
+    "Branched",
+    "Ensemble",
+    "Group",
+    "HeadTree",
+    "MultiHeadGroup",
+    "MultiHeadNet",
+    "NetGroup",
+    "attach_aux_heads",
+    "branch",
+    "segments",
+]
