@@ -21,7 +21,8 @@ class Online(Method):
     one, `turn` is the peer whose turn it is, and `Group.active` with it. `set_step` is called
     before every step, for methods that exchange something now and then; `fit_held_out` once an
     epoch, before its first step, where `held_out` says that the method learns from rows that the
-    peers do not.
+    peers do not. `separable` methods may have each peer in a process of its own: the peers are
+    whole nets, and to each the others' logits are constants.
 
     Args:
         temperature: T of the soft targets.
@@ -34,6 +35,7 @@ class Online(Method):
     held_out = False
     turns = 1
     turn: int | None = None
+    separable = False
 
     def __init__(
         self,
