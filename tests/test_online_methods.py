@@ -192,6 +192,17 @@ def test_what_is_assembled():
         assert group.peer(0).state_dict().keys() == net.state_dict().keys()
 
 
+def test_peers_in_processes_of_their_own():
+    """Whole nets alone, to which the others are constants, all at once."""
+    found = {name: make().separable for name, make in MAKE.items()}
+    assert {name for name, x in found.items() if x} == {
+        name for name in MAKE if name.startswith(("DML", "KDCL"))
+    }
+    assert not online.DML(update="alternating").separable
+    assert not online.DML(detach_peers=False).separable
+    assert not online.KDCL(detach_target=False).separable
+
+
 def test_gated_ensemble():
     """sum_k g_k z_k, by the gate that was trained."""
     method, group, images, _ = assembled("ONE")
