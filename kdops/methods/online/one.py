@@ -25,7 +25,7 @@ class ONE(Online):
         branches: K.
         temperature: T, the authors' 3.
         detach_target: as of `kdops.nn.GatedEnsembleLoss`.
-        ramp: as of `Online`; 80 epochs in the authors' code, none in the paper.
+        ramp: as of `Online`; 80 epochs in the authors' code.
         options: of `Online`.
     Source: Lan, Zhu, Gong, 2018, "Knowledge Distillation by On-the-Fly Native Ensemble", section 3.
     """
