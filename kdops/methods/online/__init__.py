@@ -1,7 +1,11 @@
 """Methods without a teacher: peers that learn from each other."""
 
+from .collaborative import Collaborative
+from .dcm import DCM
 from .dml import DML
 from .kdcl import KDCL
+from .okddip import OKDDip
+from .one import ONE
 from .online import Online
 
-__all__ = ["DML", "KDCL", "Online"]
+__all__ = ["DCM", "DML", "KDCL", "ONE", "Collaborative", "OKDDip", "Online"]

@@ -62,6 +62,10 @@ class Online(Method):
         """
         raise NotImplementedError
 
+    def ensemble(self, group: Group) -> nn.Module:
+        """All peers as one classifier, from images to logits."""
+        return group.ensemble()
+
     def set_step(self, step: int, group: Group) -> None:
         """Tell methods that exchange weights the step, counted from 0."""
 
@@ -78,6 +82,11 @@ class Online(Method):
     def forward(self, peers: Outputs, target: Tensor) -> Tensor:
         """The loss, a scalar."""
         return torch.stack(list(self.terms(peers, None, target).values())).sum()
+
+
+def point(layers: Mapping[str, str], name: str) -> str:
+    """The net's own layer in front of which it is cut."""
+    return layers.get(name, name).removesuffix(":input")
 
 
 def summands(loss: Tensor, **parts: Tensor) -> dict[str, Tensor]:
