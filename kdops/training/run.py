@@ -51,6 +51,7 @@ class Run:
         self.nets = {name: self.net(net) for name, net in self.names.items()}
         self.phases: list[dict] = []
         self.group: Group | None = None  # of the phase that was trained last
+        self.ensemble: nn.Module | None = None
         for phase in recipe.phases:
             self.check(phase)
         if recipe.specialists and fabric.world_size > 1:
@@ -116,7 +117,7 @@ class Run:
         student = self.nets[self.recipe.phases[-1].net]
         outcome = scores(student, self.split, self.setting.missing)
         if self.group:
-            outcome["peers"] = peer_scores(self.group, self.split)
+            outcome["peers"] = peer_scores(self.group, self.ensemble, self.split)
         if "teacher" in teachers:
             saw = len(self.part) if self.setting.same_data_teacher else len(self.split.pool)
             labels = self.split.test.labels
@@ -242,6 +243,7 @@ class Run:
         torch.manual_seed(self.seed)  # of the method's parts, and dropout
         if isinstance(method, Online):
             self.group = student = self.assemble(phase, method)
+            self.ensemble = method.ensemble(student)
             batches = self.peer_batches(student, reach, phase)
         else:
             self.group = None
