@@ -1,5 +1,6 @@
 """Modules over kdops.functional: losses with their options, and the parts that have parameters."""
 
+from .codistillation import CodistillationLoss
 from .hint import HintRegressor, VIDLoss
 from .information_flow import InformationFlowLoss, information_flow, match_layers
 from .losses import (
@@ -19,6 +20,7 @@ from .relatives import ATLoss, DISTLoss, DKDLoss, FSPLoss, HintLoss
 __all__ = [
     "ATLoss",
     "CCKDLoss",
+    "CodistillationLoss",
     "DISTLoss",
     "DKDLoss",
     "FSPLoss",
