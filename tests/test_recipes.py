@@ -172,7 +172,7 @@ MISTAKES = {
     "its own teacher": (BASE + "    teacher: student\n", "6: phases.0.teacher: no teacher "),
     "no teacher": (
         BASE + "    teacher: null\n",
-        "6: phases.0.teacher: only Labels can be without a teacher",
+        "6: phases.0.teacher: only Labels and the online methods can be without a teacher",
     ),
     "net of the setting": (
         BASE + "nets: {teacher: wide}\n",
@@ -227,8 +227,9 @@ def test_options_of_a_method(name):
 
 
 def test_every_method_has_recipes():
-    parts = {"Method", "Relation", "specialists", "temperature_range"}
-    assert set(schema.METHODS) == set(methods.__all__) - parts
+    parts = {"Method", "Relation", "online", "specialists", "temperature_range"}
+    online = set(methods.online.__all__) - {"Online"}
+    assert set(schema.METHODS) == set(methods.__all__) - parts | online
     used = {phase.method for name in reading.names() for phase in reading.read(name).phases}
     assert used == set(schema.METHODS) - {"LogitMatching"}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from ... import _checks
@@ -9,7 +10,7 @@ from ...nn import CodistillationLoss
 from ...peers import CodistilledGroup
 from ...peers.exchange import Exchange, MemoryExchange, PeerBank
 from ...taps import Outputs
-from .online import MakeNet, Online
+from .online import MakeNet, Online, summands
 
 SHARDS = ("disjoint", "same")
 
@@ -121,12 +122,12 @@ class Codistillation(Online):
         group.listening, self._begun = step >= start, True
 
     def terms(self, peers: Outputs, teacher: None, target: Tensor) -> dict[str, Tensor]:
-        self.loss.kd_weight, sums = self.soft_weight(), {}
+        self.loss.kd_weight = self.soft_weight()
         stale = peers.features.get("stale") or ((),) * len(peers.logits)
         targets = target if self.own_rows else (target,) * len(peers.logits)
+        losses, soft = [], []
         for own, others, labels in zip(peers.logits, stale, targets, strict=True):
             loss, terms = self.loss(own, others, labels, step=self.step, return_terms=True)
-            soft = terms["peers"]
-            sums["labels"] = sums.get("labels", 0) + loss - soft
-            sums["peers"] = sums.get("peers", 0) + soft
-        return sums
+            losses.append(loss)
+            soft.append(terms["peers"])
+        return summands(torch.stack(losses).sum(), peers=torch.stack(soft).sum())
