@@ -1,6 +1,7 @@
 """Modules over kdops.functional: losses with their options, and the parts that have parameters."""
 
 from .attention import PeerAttention
+from .codistillation import CodistillationLoss
 from .ensemble_weights import GeneralEnsembleWeights, linear_ensemble_weights
 from .gate import EnsembleGate
 from .grad_rescale import GradRescale, grad_rescale
@@ -27,6 +28,7 @@ from .relatives import ATLoss, DISTLoss, DKDLoss, FSPLoss, HintLoss
 __all__ = [
     "ATLoss",
     "CCKDLoss",
+    "CodistillationLoss",
     "CollaborativeLoss",
     "DISTLoss",
     "DKDLoss",

@@ -1,6 +1,8 @@
 """Several nets, or several branches of one, that are trained together."""
 
+from . import exchange
 from .branching import Branched, branch
+from .codistilled import CodistilledGroup
 from .group import Ensemble, Group, NetGroup
 from .heads import MultiHeadGroup, MultiHeadNet, attach_aux_heads
 from .segments import segments
@@ -8,6 +10,7 @@ from .tree import HeadTree
 
 __all__ = [
     "Branched",
+    "CodistilledGroup",
     "Ensemble",
     "Group",
     "HeadTree",
@@ -16,5 +19,6 @@ __all__ = [
     "NetGroup",
     "attach_aux_heads",
     "branch",
+    "exchange",
     "segments",
 ]
