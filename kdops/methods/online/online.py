@@ -19,10 +19,10 @@ class Online(Method):
 
     `assemble` makes the group. `turns` is the number of updates a batch has: where it is more than
     one, `turn` is the peer whose turn it is, and `Group.active` with it. `set_step` is called
-    before every step, for methods that exchange something now and then; `fit_held_out` once an
-    epoch, before its first step, where `held_out` says that the method learns from rows that the
-    peers do not. `separable` methods may have each peer in a process of its own: the peers are
-    whole nets, and to each the others' logits are constants.
+    before every step, for methods that exchange something now and then, of `total_steps` in all;
+    `fit_held_out` once an epoch, before its first step, where `held_out` says that the method
+    learns from rows that the peers do not. `separable` methods may have each peer in a process of
+    its own: the peers are whole nets, and to each the others' logits are constants.
 
     Args:
         temperature: T of the soft targets.
@@ -35,6 +35,7 @@ class Online(Method):
     held_out = False
     turns = 1
     turn: int | None = None
+    total_steps: int | None = None
     separable = False
 
     def __init__(
