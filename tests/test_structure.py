@@ -58,7 +58,7 @@ BELOW = {
     },
     "recipes": {"methods"},
     "results": set(),
-    "training": {"methods", "peers", "recipes", "results", "samplers", "taps"},
+    "training": {"methods", "metrics", "peers", "recipes", "results", "samplers", "taps"},
     "studies": {"training", "recipes", "results", "methods", "peers", "functional", "taps"},
     "demo": {"__init__", "studies", "training", "recipes", "results", "methods", "taps"},
     "__main__": {"__init__", "_native", "demo", "training", "results", "studies"},

@@ -168,6 +168,8 @@ def _run(fabric, state, teacher, batches, settings, progress, val, checkpoint, r
     apart = isinstance(student, PeerOfProcess)  # and on the same rows, not on a share of them
     mine = (0, 1) if apart else (fabric.global_rank, fabric.world_size)
     every, start = max(1, settings.steps // REPORTS), time.perf_counter()
+    if isinstance(method, Online):
+        method.total_steps = settings.steps
     for images, labels in batches.steps(progress.step, settings.steps, *mine):
         method.set_epoch(batches.epoch(progress.step))
         if isinstance(method, Online):
