@@ -72,7 +72,7 @@ class SigmoidRampup:
     exp(-5 (1 - min(epoch, length) / length)^2): 0.0067 at epoch 0, 1 from epoch `length` on.
 
     Source: the authors' code of Lan, Zhu, Gong, 2018, "Knowledge Distillation by On-the-Fly Native
-        Ensemble", with length 80; the paper has no ramp.
+        Ensemble", with length 80.
     """
 
     length: int = 80

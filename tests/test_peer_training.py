@@ -8,6 +8,7 @@ import torch
 pytest.importorskip("lightning_fabric", reason="needs the extra kdops[train]")
 
 from kdops import functional as F
+from kdops import methods
 from kdops.recipes import reading
 from kdops.training import loop
 from kdops.training.batches import Batches, Shards, UniformBatchSampler, disjoint
@@ -21,8 +22,9 @@ HERE, PLAIN = "tests.peer_methods", "tests.test_training_loop:Plain"
 
 def recipe(tmp_path, options="{}", method="Mutual", more=""):
     path = tmp_path / f"{method}-{abs(hash((options, more)))}.yaml"
+    name = method if method in methods.online.__all__ else f"{HERE}:{method}"
     path.write_text(
-        f"title: Peers\nsource: a test\nabout: peers\nphases:\n  - method: {HERE}:{method}\n"
+        f"title: Peers\nsource: a test\nabout: peers\nphases:\n  - method: {name}\n"
         f"    teacher: null\n    options: {options}\n{more}"
     )
     return path
@@ -90,6 +92,24 @@ def test_goes_on_inside_the_run(tmp_path, monkeypatch):
         fitted(method, steps=8, checkpoint=path)
     found = fitted(Mutual(alternate=True), steps=8, checkpoint=path)[1].history
     assert found == whole
+
+
+def test_held_out_rows_once_an_epoch(monkeypatch):
+    """Before the epoch's first step, from what the peers then say of the validation rows."""
+    method, seen = Mutual(), []
+
+    def fit_held_out(logits, target):
+        alone = [loop.predict(peers.peer(i), part(9)) for i in range(2)]
+        assert all(map(torch.equal, logits, alone)) and torch.equal(target, part(9).labels)
+        seen.append(int(method.calls))
+
+    monkeypatch.setattr(Mutual, "held_out", True)
+    monkeypatch.setattr(method, "fit_held_out", fit_held_out)
+    peers = group(method)
+    fitted(method, peers, steps=5, val=part(9))  # an epoch is two steps
+    assert seen == [0, 2, 4]
+    with pytest.raises(ValueError, match="fit: val must be given: Mutual learns from it"):
+        fitted(Mutual())
 
 
 def test_own_rows_train_every_peer():
@@ -198,11 +218,17 @@ def test_data_parallel_peers_have_the_curve_of_one_process(tmp_path, options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("own", ["", "images"])
-def test_one_peer_a_process(tmp_path, own):
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("DML", "{}"),
+        ("KDCL", "{rule: linear}"),
+        ("KDCL", "{rule: general}"),
+    ],
+)
+def test_one_peer_a_process(tmp_path, method, options):
     """The curve and the peers of one process, and a run that one process may go on with."""
-    path = recipe(tmp_path, f"{{own: '{own}'}}")
-    arguments = ["--recipe", path, *QUICK]
+    arguments = ["--recipe", recipe(tmp_path, options, method), *QUICK]
     assert distill(*arguments, "--out", tmp_path / "one") == 0
     apart = [*arguments, "--one-peer-a-process", "--out", tmp_path / "two"]
     finished(started(*apart, processes=2))

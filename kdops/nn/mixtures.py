@@ -35,13 +35,13 @@ class CollaborativeLoss(MixtureLoss):
 
     J is the KL, or the paper's cross-entropy, which is greater by q_h's entropy: for constant q_h
     the same gradient. Called with (logits, target), H heads' logits. One head alone has plain
-    cross-entropy, of weight 1.
+    cross-entropy, without beta.
 
     Args:
-        beta: of the labels, in [0, 1].
+        beta: share of the labels, in [0, 1].
         temperature: T.
         divergence: J, 'kl' or 'cross_entropy'.
-        kd_weight: a further factor of the soft terms.
+        kd_weight, ce_weight: further factors of the soft targets and the labels.
         scale_t2: whether they carry T^2; re-implementations differ, by 4 at T = 2.
         detach_target: whether q_h is constant; one re-implementation lets its gradient through.
         ignore_index: as of `mixture_kl`.
@@ -58,6 +58,7 @@ class CollaborativeLoss(MixtureLoss):
         temperature: float = 2.0,
         divergence: str = "kl",
         kd_weight: float = 1.0,
+        ce_weight: float = 1.0,
         scale_t2: bool = False,
         detach_target: bool = True,
         ignore_index: int = -100,
@@ -70,6 +71,7 @@ class CollaborativeLoss(MixtureLoss):
             temperature=temperature,
             divergence=divergence,
             kd_weight=kd_weight,
+            ce_weight=ce_weight,
             scale_t2=scale_t2,
             detach_target=detach_target,
             ignore_index=ignore_index,
@@ -83,7 +85,7 @@ class CollaborativeLoss(MixtureLoss):
             target,
             True,
             weights=torch.ones(1, 1, device=logits[0].device) if alone else None,
-            ce_weight=1.0 if alone else self.beta,
+            ce_weight=self.ce_weight * (1.0 if alone else self.beta),
             kd_weight=soft,
         )
         if self.divergence == "cross_entropy" and not alone:

@@ -109,6 +109,7 @@ class DenseMutualLoss(Options):
             different nets, heads of one stage and of different ones.
         alpha: of the auxiliary heads' labels; the paper's 1.
         beta: of the KLs; the paper's 1.
+        ce_weight: a further factor of all labels.
         temperature: T; the authors' code has 1.
         ignore_index, scale_t2: as of `mutual_kl`.
     Source: Yao, Sun, 2020, "Knowledge Transfer via Dense Cross-Layer Mutual-Distillation",
@@ -125,6 +126,7 @@ class DenseMutualLoss(Options):
         mask: Sequence[Sequence[float]] | Tensor | None = None,
         alpha: float = 1.0,
         beta: float = 1.0,
+        ce_weight: float = 1.0,
         temperature: float = 1.0,
         ignore_index: int = -100,
         scale_t2: bool = True,
@@ -143,6 +145,7 @@ class DenseMutualLoss(Options):
             mask=mask,
             alpha=_checks.number("DenseMutualLoss", "alpha", alpha, low=0),
             beta=_checks.number("DenseMutualLoss", "beta", beta, low=0),
+            ce_weight=_checks.number("DenseMutualLoss", "ce_weight", ce_weight, low=0),
             temperature=temperature,
             ignore_index=ignore_index,
             scale_t2=scale_t2,
@@ -171,4 +174,5 @@ class DenseMutualLoss(Options):
 
     def ce_weights(self) -> list[float]:
         last = {group: i for i, group in enumerate(self.groups)}
-        return [1.0 if last[group] == i else self.alpha for i, group in enumerate(self.groups)]
+        shares = [1.0 if last[group] == i else self.alpha for i, group in enumerate(self.groups)]
+        return [self.ce_weight * share for share in shares]

@@ -111,6 +111,10 @@ def fit(
 
     Checkpoints are written with each row of the history, by replacing the file at once.
     """
+    if isinstance(method, Online):
+        method.total_steps = settings.steps
+        if method.held_out and val is None:
+            raise ValueError(f"fit: val must be given: {type(method).__name__} learns from it")
     student.train()
     _prepare(student, teacher, method, batches, fabric)
     objective = Objective(student, method)
@@ -168,12 +172,10 @@ def _run(fabric, state, teacher, batches, settings, progress, val, checkpoint, r
     apart = isinstance(student, PeerOfProcess)  # and on the same rows, not on a share of them
     mine = (0, 1) if apart else (fabric.global_rank, fabric.world_size)
     every, start = max(1, settings.steps // REPORTS), time.perf_counter()
-    if isinstance(method, Online):
-        method.total_steps = settings.steps
     for images, labels in batches.steps(progress.step, settings.steps, *mine):
         method.set_epoch(batches.epoch(progress.step))
         if isinstance(method, Online):
-            method.set_step(progress.step, student)
+            _begin(method, student, batches, progress.step, val)
         images, labels = images.to(fabric.device), labels.to(fabric.device)
         with fabric.autocast():
             answers = None if teacher is None else teacher(images)
@@ -192,6 +194,16 @@ def _run(fabric, state, teacher, batches, settings, progress, val, checkpoint, r
             _save(fabric, checkpoint, state, progress)
             report(row)
             start = time.perf_counter()
+
+
+def _begin(method: Online, group: Group, batches, step: int, val: Part | None) -> None:
+    """Before a step: what peers exchange, and once an epoch what they learn from held-out rows."""
+    if method.held_out and (step == 0 or batches.epoch(step) > batches.epoch(step - 1)):
+        if isinstance(group, PeerOfProcess):
+            group.exchange_weights()
+        logits = [predict(group.peer(i), val) for i in range(group.count)]
+        method.fit_held_out(logits, val.labels)
+    method.set_step(step, group)
 
 
 def _update(fabric, objective, optimizer, images, answers, labels) -> dict[str, Tensor]:

@@ -49,12 +49,12 @@ def scores(net: nn.Module, split: Split, missing: int | None = None) -> dict:
     return found
 
 
-def peer_scores(group: Group, split: Split) -> dict:
+def peer_scores(group: Group, ensemble: nn.Module, split: Split) -> dict:
     """Accuracy of every peer and of all together; churn: the rows that two peers answer otherwise.
 
     All in per cent; churn is of the test rows, the mean over the pairs of peers.
     """
-    peers, ensemble = [group.peer(i) for i in range(group.count)], group.ensemble()
+    peers = [group.peer(i) for i in range(group.count)]
     found = {"ensemble": {}}
     for name in ("val", "test"):
         part = getattr(split, name)

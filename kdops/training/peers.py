@@ -37,7 +37,7 @@ class OwnNets(DDPStrategy):
 class PeerOfProcess(Group):
     """Peers of which this process trains one: the others' logits come from their processes.
 
-    The weights of the others are as old as the last `exchange`.
+    The weights of the others are as old as the last exchange.
     """
 
     def __init__(self, group: NetGroup, rank: int):
@@ -56,11 +56,14 @@ class PeerOfProcess(Group):
         return self.nets[i].model
 
     @torch.no_grad()
-    def exchange(self, optimizer: torch.optim.Optimizer) -> None:
-        """Give every process all weights, and of the optimizer's state what is each peer's."""
+    def exchange_weights(self) -> None:
         for i, net in enumerate(self.nets):
             for value in net.state_dict().values():
                 dist.broadcast(value, src=i)
+
+    def exchange(self, optimizer: torch.optim.Optimizer) -> None:
+        """Give every process all weights, and of the optimizer's state what is each peer's."""
+        self.exchange_weights()
         own, states = set(self.nets[self.active].parameters()), [None] * self.count
         learned = [x for group in optimizer.param_groups for x in group["params"]]
         whole = optimizer.state_dict()

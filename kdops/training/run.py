@@ -51,6 +51,7 @@ class Run:
         self.nets = {name: self.net(net) for name, net in self.names.items()}
         self.phases: list[dict] = []
         self.group: Group | None = None  # of the phase that was trained last
+        self.ensemble: nn.Module | None = None
         for phase in recipe.phases:
             self.check(phase)
         if recipe.specialists and fabric.world_size > 1:
@@ -130,7 +131,7 @@ class Run:
         return self.write(outcome)
 
     def peer_outcome(self) -> dict:
-        return peer_scores(self.group, self.split)
+        return peer_scores(self.group, self.ensemble, self.split)
 
     def specialize(self, student: nn.Module) -> dict:
         config = self.recipe.specialists
@@ -245,6 +246,7 @@ class Run:
         torch.manual_seed(self.seed)  # of the method's parts, and dropout
         if isinstance(method, Online):
             self.group = student = self.assemble(phase, method)
+            self.ensemble = method.ensemble(student)
             batches = self.peer_batches(student, reach, phase)
         else:
             self.group = None

@@ -44,7 +44,7 @@ class DML(Online):
         self.count = _checks.integer("DML", "count", count, 1)
         _checks.one_of("DML", "update", update, UPDATES)
         self.turns = count if update == "alternating" else 1
-        self.own_images = own_images
+        self.own_images, self.separable = own_images, detach_peers and self.turns == 1
         self.loss = MutualKLLoss(
             temperature=self.temperature,
             peer_reduction=peer_reduction,

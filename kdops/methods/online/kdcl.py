@@ -51,7 +51,7 @@ class KDCL(Online):
         super().__init__(temperature=temperature, **options)
         self.count = _checks.integer("KDCL", "count", count, 1)
         _checks.one_of("KDCL", "fit_on", fit_on, FITS)
-        self.rule, self.own_images = rule, own_images
+        self.rule, self.own_images, self.separable = rule, own_images, detach_target
         self.held_out = rule == "general" or (rule, fit_on) == ("linear", "held_out")
         if rule == "general":
             self.errors = GeneralEnsembleWeights(count, ridge=ridge, nonneg=nonneg)

@@ -19,10 +19,10 @@ class Online(Method):
 
     `assemble` makes the group. `turns` is the number of updates a batch has: where it is more than
     one, `turn` is the peer whose turn it is, and `Group.active` with it. `set_step` is called
-    before every step, for methods that exchange something now and then, of `total_steps` in all;
-    `fit_held_out` once an epoch, before its first step, where `held_out` says that the method
-    learns from rows that the peers do not. `separable` methods may have each peer in a process of
-    its own: the peers are whole nets, and to each the others' logits are constants.
+    before every step, of `total_steps`, for methods that exchange now and then; `fit_held_out` once
+    an epoch, before its first step, where `held_out` says that the method learns from rows that the
+    peers do not. `separable` methods may have each peer in a process of its own: the peers are
+    whole nets, and to each the others' logits are constants.
 
     Args:
         temperature: T of the soft targets.
@@ -62,6 +62,10 @@ class Online(Method):
         """
         raise NotImplementedError
 
+    def ensemble(self, group: Group) -> nn.Module:
+        """All peers as one classifier, from images to logits."""
+        return group.ensemble()
+
     def set_step(self, step: int, group: Group) -> None:
         """Tell methods that exchange weights the step, counted from 0."""
 
@@ -78,6 +82,11 @@ class Online(Method):
     def forward(self, peers: Outputs, target: Tensor) -> Tensor:
         """The loss, a scalar."""
         return torch.stack(list(self.terms(peers, None, target).values())).sum()
+
+
+def point(layers: Mapping[str, str], name: str) -> str:
+    """The net's own layer in front of which it is cut."""
+    return layers.get(name, name).removesuffix(":input")
 
 
 def summands(loss: Tensor, **parts: Tensor) -> dict[str, Tensor]:
