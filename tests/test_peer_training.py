@@ -12,6 +12,10 @@ from kdops import methods
 from kdops.recipes import reading
 from kdops.training import loop
 from kdops.training.batches import Batches, Shards, UniformBatchSampler, disjoint
+from kdops.training.data import Split
+from kdops.training.logs import Report
+from kdops.training.run import Run
+from kdops.training.setting import Setting
 
 from .peer_methods import Mutual, batches, group, part
 from .test_training_loop import QUICK, distill, finished, history, killed_at, result, started
@@ -153,6 +157,23 @@ def test_the_first_peer_starts_as_the_baseline(tmp_path, own):
     assert distill("--recipe", "labels", *arguments, "--out", tmp_path / "labels") == 0
     for key in ("val", "test", "per_class"):
         assert result(tmp_path / "alone")[key] == result(tmp_path / "labels")[key]
+
+
+def test_a_later_phase_begins_with_the_net_as_it_is(tmp_path):
+    """The first peer goes on from an earlier phase; the others are fresh, and differ."""
+    split, fabric = Split(part(), part(9), part(9)), loop.make_fabric("cpu")
+    kept = reading.read(recipe(tmp_path, "{peers: 3}"))
+    places = (tmp_path / "run", tmp_path / "teachers")
+    run = Run(fabric, kept, Setting(data="own"), split, 0, *places, Report(""))
+    with torch.no_grad():
+        run.nets["student"].head.weight.fill_(7)
+    [phase] = kept.phases
+    peers = run.assemble(phase, run.method(phase))
+    first, second, third = (peers.peer(i).head.weight for i in range(3))
+    assert (first == 7).all() and first is not run.nets["student"].head.weight
+    assert not (second == 7).any() and not torch.equal(second, third)
+    again = run.assemble(phase, run.method(phase))
+    assert torch.equal(again.peer(1).head.weight, second)
 
 
 MISTAKES = {
