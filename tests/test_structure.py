@@ -25,7 +25,7 @@ BELOW = {
     "reference": set(),
     "distributed": {"reference"},
     "functional": {"reference", "distributed", "_native", "_checks", "_backend"},
-    "nn": {"functional"},
+    "nn": {"functional", "_checks"},
     "compat": {"_checks", "reference"},
     "schedules": set(),
     "taps": set(),

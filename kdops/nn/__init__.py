@@ -1,5 +1,6 @@
 """Modules over kdops.functional: losses with their options, and the parts that have parameters."""
 
+from .grad_rescale import GradRescale, grad_rescale
 from .hint import HintRegressor, VIDLoss
 from .information_flow import InformationFlowLoss, information_flow, match_layers
 from .losses import (
@@ -22,6 +23,7 @@ __all__ = [
     "DISTLoss",
     "DKDLoss",
     "FSPLoss",
+    "GradRescale",
     "HintLoss",
     "HintRegressor",
     "IRGLoss",
@@ -35,6 +37,7 @@ __all__ = [
     "SPLoss",
     "SoftCrossEntropyLoss",
     "VIDLoss",
+    "grad_rescale",
     "information_flow",
     "match_layers",
 ]
