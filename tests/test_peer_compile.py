@@ -46,7 +46,7 @@ def agrees(case, compiled, form, rows=(8,), classes=10, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", SOME, ids=lambda case: case.name)
 def test_compile(backend, case, form):
     compiled = torch.compile(case.function, fullgraph=True, dynamic=False, backend="aot_eager")
     agrees(case, compiled, form)
@@ -54,8 +54,8 @@ def test_compile(backend, case, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("case", SOME, ids=lambda case: case.name)
-def test_compile_dynamic(backend, case, form):
+@pytest.mark.parametrize("case", SOME[:2], ids=lambda case: case.name)
+def test_compile_dynamic(native, case, form):
     """Three sizes with no compilation after the second."""
     compiled = torch.compile(case.function, fullgraph=True, backend="aot_eager")
     agrees(case, compiled, form)
@@ -64,7 +64,7 @@ def test_compile_dynamic(backend, case, form):
         agrees(case, compiled, form, (5,), 33)
 
 
-@pytest.mark.parametrize("case", SOME, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", SOME[:3:2], ids=lambda case: case.name)
 def test_compile_with_inductor_in_bfloat16(native, case):
     agrees(case, torch.compile(case.function, fullgraph=True), "stacked", dtype=torch.bfloat16)
 
