@@ -1,6 +1,6 @@
 """kdops: exact, small and fast knowledge-distillation losses for PyTorch."""
 
-from . import compat, functional, methods, nn, peers, samplers, schedules
+from . import compat, functional, methods, metrics, nn, peers, samplers, schedules
 from ._backend import backend
 from .functional import *  # noqa: F403
 from .functional import __all__ as _functions
@@ -14,6 +14,7 @@ __all__ = [
     "compat",
     "functional",
     "methods",
+    "metrics",
     "nn",
     "peers",
     "samplers",

@@ -63,3 +63,27 @@ class CriticalPeriod:
 
     def __call__(self, epoch: int, layers: int) -> list[float]:
         return [self.initial * self.decay**epoch] * (layers - 1) + [self.last] * (layers > 0)
+
+
+@dataclass(frozen=True)
+class SigmoidRampup:
+    """The weight of peers' soft targets while the peers still learn the labels: up to 1.
+
+    exp(-5 (1 - min(epoch, length) / length)^2): 0.0067 at epoch 0, 1 from epoch `length` on.
+
+    Source: the authors' code of Lan, Zhu, Gong, 2018, "Knowledge Distillation by On-the-Fly Native
+        Ensemble", with length 80.
+    """
+
+    length: int = 80
+
+    def __post_init__(self):
+        if isinstance(self.length, bool) or not isinstance(self.length, int):
+            raise TypeError(
+                f"SigmoidRampup: length must be an int, got {type(self.length).__name__}"
+            )
+        if self.length < 1:
+            raise ValueError(f"SigmoidRampup: length must be >= 1 epoch, got {self.length}")
+
+    def __call__(self, epoch: int) -> float:
+        return math.exp(-5.0 * (1.0 - min(epoch, self.length) / self.length) ** 2)

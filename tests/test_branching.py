@@ -157,9 +157,9 @@ class Inside(nn.Module):
 
 
 def test_a_module_that_cannot_be_initialised_anew():
-    with pytest.raises(ValueError, match="branch: .*the net itself with scale"):
+    with pytest.raises(ValueError, match=r"branch: .*the net itself with scale"):
         branch(Scaled(), "fc", 2)
-    with pytest.raises(ValueError, match="got tail.0 with scale; give it that method"):
+    with pytest.raises(ValueError, match=r"got tail\.0 with scale; give it that method"):
         branch(Inside(), "tail", 2)
     assert branch(Inside(), "tail", 1).count == 1, "nothing to initialise"
 

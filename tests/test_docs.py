@@ -63,6 +63,7 @@ def preamble() -> dict:
         "loader": DataLoader(TensorDataset(images, labels), batch_size=12),
         "optimizer": torch.optim.Adam(student.parameters(), 1e-3),
         "epochs": 2,
+        "make_net": lambda i: Stages(2) if i else student,
         "__name__": "example",
     }
 
@@ -137,12 +138,20 @@ def options_by_column(header: list[str]):
     """Of the columns that name a method or a recipe in backticks: its options with defaults."""
     for number, cell in enumerate(header):
         for name in names_in(cell):
-            yield number, (defaults(name) if name in methods.__all__ else recipe_options(name))
+            yield number, (defaults(name) if class_of(name) else recipe_options(name))
+
+
+def class_of(name: str) -> type | None:
+    """A method with or without a teacher."""
+    for room in (methods, methods.online):
+        if name in room.__all__:
+            return getattr(room, name)
+    return None
 
 
 def defaults(method: str) -> dict:
     found = {}
-    for cls in getattr(methods, method).__mro__[::-1]:
+    for cls in class_of(method).__mro__[::-1]:
         if "__init__" in vars(cls) and issubclass(cls, methods.Method):
             parameters = inspect.signature(cls.__init__).parameters
             found |= {name: parameter.default for name, parameter in parameters.items()}

@@ -34,7 +34,10 @@ def test_a_recipe_that_ships(name):
     images, labels = torch.rand(6, 1, 16, 16), torch.arange(6)
     for phase in recipe.phases:
         method = schema.make_method(phase.method, phase.options)
-        assert type(method) is getattr(methods, phase.method)
+        assert type(method) is schema.METHODS[phase.method]
+        if isinstance(method, methods.online.Online):
+            assert_peers_learn(method, images, labels)
+            continue
         ours, theirs = (x and make_net(nets[x], 10, 1) for x in (phase.net, phase.teacher))
         student = Tapped(ours, layers_of(ours, method.layers, {}))(images)
         answers = theirs and Teacher(theirs.eval(), layers_of(theirs, method.layers, {}))(images)
@@ -42,6 +45,28 @@ def test_a_recipe_that_ships(name):
         loss = method(student, answers, labels)
         loss.backward()
         assert loss.isfinite() and any(x.grad is not None for x in ours.parameters())
+
+
+def assert_peers_learn(method, images, labels):
+    """One step of each peer's turn, from the group's own images and rows."""
+    layers = layers_of(make_net("student", 10, 1), method.layers, {})
+    method.total_steps = 10
+    group = method.assemble(lambda i: make_net("student", 10, 1), layers)
+    if group.own_images or group.own_rows:
+        images = images.expand(group.count, *images.shape)
+    if group.own_rows:
+        labels = labels.expand(group.count, -1)
+    with torch.no_grad():
+        method.prepare(group(images), None)
+    for step, turn in enumerate(range(method.turns)):
+        method.turn = group.active = turn if method.turns > 1 else None
+        method.set_step(step, group)
+        loss = method(group(images), labels)
+        loss.backward()
+        assert loss.isfinite()
+    assert group.peer(0)(images[:1] if images.dim() == 4 else images[0]).shape[1] == 10
+    for i in range(group.count):
+        assert any(x.grad is not None and x.grad.any() for x in group.peer(i).parameters())
 
 
 def test_a_file(tmp_path):
@@ -172,7 +197,7 @@ MISTAKES = {
     "its own teacher": (BASE + "    teacher: student\n", "6: phases.0.teacher: no teacher "),
     "no teacher": (
         BASE + "    teacher: null\n",
-        "6: phases.0.teacher: only Labels can be without a teacher",
+        "6: phases.0.teacher: only Labels and the online methods can be without a teacher",
     ),
     "net of the setting": (
         BASE + "nets: {teacher: wide}\n",
@@ -207,6 +232,15 @@ def test_every_mistake_is_told_at_once():
     ]
 
 
+LABELS = {"ce_weight": 1.0, "kd_weight": 0.0, "temperature": 4.0}
+SOFT = {"temperature": 1.0, "weight": 1.0, "ce_weight": 1.0, "ramp": None}
+BASES = {
+    methods.Method: LABELS,
+    methods.Relation: {**LABELS, "pooling": "mean"},
+    methods.online.Online: SOFT,
+}
+
+
 @pytest.mark.parametrize("name", schema.METHODS)
 def test_options_of_a_method(name):
     """Its own keywords and its bases' as far as it hands them on, with their defaults; no more."""
@@ -214,21 +248,16 @@ def test_options_of_a_method(name):
     own = inspect.signature(cls).parameters
     wanted = {key: p.default for key, p in own.items() if p.kind is not p.VAR_KEYWORD}
     if len(wanted) < len(own):
-        relation = issubclass(cls, methods.Relation)
-        wanted = {
-            "ce_weight": 1.0,
-            "kd_weight": 0.0,
-            "temperature": 4.0,
-            **({"pooling": "mean"} if relation else {}),
-            **wanted,
-        }
+        bases = (methods.Relation, methods.online.Online, methods.Method)
+        wanted = BASES[next(base for base in bases if issubclass(cls, base))] | wanted
     fields = schema.options_of(cls).model_fields
     assert {key: field.default for key, field in fields.items()} == wanted
 
 
 def test_every_method_has_recipes():
-    parts = {"Method", "Relation", "specialists", "temperature_range"}
-    assert set(schema.METHODS) == set(methods.__all__) - parts
+    parts = {"Method", "Relation", "online", "specialists", "temperature_range"}
+    online = set(methods.online.__all__) - {"Online"}
+    assert set(schema.METHODS) == set(methods.__all__) - parts | online
     used = {phase.method for name in reading.names() for phase in reading.read(name).phases}
     assert used == set(schema.METHODS) - {"LogitMatching"}
 

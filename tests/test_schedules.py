@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from kdops.schedules import CriticalPeriod, LinearDecay
+from kdops.schedules import CriticalPeriod, LinearDecay, SigmoidRampup
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,19 @@ def test_hidden_layers_end_below_the_last():
 def test_number_of_layers():
     assert CriticalPeriod()(0, 0) == [] and CriticalPeriod()(0, 1) == [1.0]
     assert CriticalPeriod(initial=8.0, decay=0.5, last=3.0)(2, 3) == [2.0, 2.0, 3.0]
+
+
+def test_sigmoid_rampup():
+    ramp = SigmoidRampup(80)
+    assert ramp(0) == pytest.approx(0.0067379470) and ramp(40) == pytest.approx(0.2865047969)
+    assert ramp(80) == ramp(300) == 1.0
+    values = [ramp(epoch) for epoch in range(81)]
+    assert values == sorted(values) and SigmoidRampup(1)(1) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("length", "error"), [(0, ValueError), (2.5, TypeError), (True, TypeError)]
+)
+def test_length_of_the_rampup(length, error):
+    with pytest.raises(error, match="SigmoidRampup: length must be"):
+        SigmoidRampup(length)

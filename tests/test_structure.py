@@ -26,6 +26,7 @@ BELOW = {
     "distributed": {"reference"},
     "functional": {"reference", "distributed", "_native", "_checks", "_backend"},
     "nn": {"functional", "_checks"},
+    "metrics": {"functional", "_checks"},
     "compat": {"_checks", "reference"},
     "schedules": set(),
     "taps": set(),
@@ -48,6 +49,7 @@ BELOW = {
         "nn",
         "compat",
         "methods",
+        "metrics",
         "peers",
         "samplers",
         "schedules",
@@ -56,7 +58,7 @@ BELOW = {
     },
     "recipes": {"methods"},
     "results": set(),
-    "training": {"methods", "peers", "recipes", "results", "samplers", "taps"},
+    "training": {"methods", "metrics", "peers", "recipes", "results", "samplers", "taps"},
     "studies": {"training", "recipes", "results", "methods", "peers", "functional", "taps"},
     "demo": {"__init__", "studies", "training", "recipes", "results", "methods", "taps"},
     "__main__": {"__init__", "_native", "demo", "training", "results", "studies"},
@@ -181,7 +183,7 @@ def test_docstring(name):
 
 
 def test_public_names():
-    rooms = {"compat", "functional", "methods", "nn", "peers", "samplers", "schedules"}
+    rooms = {"compat", "functional", "methods", "metrics", "nn", "peers", "samplers", "schedules"}
     names = {"Tapped", "Teacher", "backend"}
     assert set(kdops.__all__) == {*rooms, *names, *kdops.functional.__all__}
     for name in kdops.functional.__all__:

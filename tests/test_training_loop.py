@@ -14,7 +14,7 @@ from torch import nn
 pytest.importorskip("lightning_fabric", reason="needs the extra kdops[train]")
 
 from kdops.training import command, loop, nets
-from kdops.training.run import Setting
+from kdops.training.setting import Setting
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:kdops runs")]
 QUICK = ["--quick", "--steps", "40", "--teacher-steps", "60"]

@@ -13,7 +13,7 @@ from ..studies import missing, study
 from ..training.data import FEW, load, mnist5k_file
 from ..training.logs import environment
 from ..training.records import write_json
-from ..training.run import Setting
+from ..training.setting import Setting
 from . import INSTALL, gains, timing
 
 QUICK = {"steps": 200, "teacher_steps": 300}

@@ -45,7 +45,7 @@ def grad_rescale(x: Tensor, factor: float) -> Tensor:
         TypeError: where x is no float tensor, or factor no number. ValueError: for a factor that
         is not finite.
     Gradient: factor times upstream, in x's type.
-    Source: Song, Chai, 2018, "Collaborative Learning for Deep Neural Networks", section 3.2, where
+    Source: Song, Chai, 2018, "Collaborative Learning for Deep Neural Networks", where
         a fork's factor is one over the number of its children.
     """
     _checks.tensor("grad_rescale", "x", x)

@@ -81,6 +81,13 @@ def _cut(model: nn.Module, point: str, tracer: _Tracer) -> tuple[int, fx.Node]:
     return place, given.node
 
 
+def _crossing(nodes: list[fx.Node], place: int, feature: fx.Node) -> list[fx.Node]:
+    """What is computed in front of a place and needed behind it, the feature first."""
+    behind = set(nodes[place:])
+    others = (node for node in nodes[:place] if node is not feature and behind & node.users.keys())
+    return [feature, *others]
+
+
 def _segment(
     model: nn.Module, nodes: list[fx.Node], given: list[fx.Node], handed: list[fx.Node] | None
 ) -> fx.GraphModule:
@@ -143,17 +150,8 @@ def segments(model: nn.Module, points: Sequence[str]) -> list[nn.Module]:
                 f"of {following!r}, which does not run after it"
             )
     nodes = list(graph.nodes)
-    number = {node: i for i, node in enumerate(nodes)}
-    handed: list[list[fx.Node] | None] = [[]]
-    for place, feature in cuts:
-        crossing = [
-            node
-            for node in nodes[:place]
-            if node is not feature and any(number[user] >= place for user in node.users)
-        ]
-        handed.append([feature, *crossing])
-    handed.append(None)
     edges = [0, *(place for place, _ in cuts), len(nodes)]
+    handed = [[], *(_crossing(nodes, *cut) for cut in cuts), None]
     pieces = [
         _segment(model, nodes[start:end], given, after)
         for (start, end), (given, after) in zip(pairwise(edges), pairwise(handed), strict=True)

@@ -49,7 +49,7 @@ class HeadTree(Group):
         deployed: the number of the leaf that is named for deployment.
     Raises:
         ValueError: for numbers of parts that make no tree.
-    Source: Song, Chai, 2018, "Collaborative Learning for Deep Neural Networks", section 3.2.
+    Source: Song, Chai, 2018, "Collaborative Learning for Deep Neural Networks".
     """
 
     def __init__(

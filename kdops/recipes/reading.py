@@ -11,7 +11,8 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from ..methods import Method
+from ..methods import Labels, Method
+from ..methods.online import Online
 from .plain_yaml import PlainYamlError, line_of, load
 from .schema import (
     Phase,
@@ -111,10 +112,7 @@ def _check_nets(recipe: Recipe) -> None:
         if phase.net not in nets:
             raise _PlaceError((*place, "net"), f"no net {phase.net!r}; {_near(phase.net, nets)}")
         teachers = {"teacher", *nets} - {phase.net}
-        if phase.teacher is None:
-            if phase.method != "Labels":
-                raise _PlaceError((*place, "teacher"), "only Labels can be without a teacher")
-        elif phase.teacher not in teachers:
+        if phase.teacher is not None and phase.teacher not in teachers:
             near = _near(phase.teacher, teachers)
             raise _PlaceError((*place, "teacher"), f"no teacher {phase.teacher!r}; {near}")
 
@@ -124,6 +122,7 @@ def _check_phase(phase: Phase, place: tuple) -> None:
         method = method_class(phase.method)
     except ValueError as error:
         raise _PlaceError((*place, "method"), str(error)) from error
+    _check_teacher(phase, method, place)
     place = (*place, "options")
     try:
         make_method(phase.method, phase.options)
@@ -137,6 +136,19 @@ def _check_phase(phase: Phase, place: tuple) -> None:
         named = re.match(r"\w+: (\w+)", str(error))  # 'function: argument must be ...'
         key = _given(phase.options, named.groups() if named else ())
         raise _PlaceError((*place, *key), str(error)) from error
+
+
+def _check_teacher(phase: Phase, method: type[Method], place: tuple) -> None:
+    online = issubclass(method, Online)
+    if online and phase.teacher is not None:
+        text = f"{phase.method}'s peers learn from each other: must be null"
+        raise _PlaceError((*place, "teacher"), text)
+    if phase.teacher is None and not online and method is not Labels:
+        text = "only Labels and the online methods can be without a teacher"
+        raise _PlaceError((*place, "teacher"), text)
+    if phase.teacher is None and phase.sampler and phase.sampler.groups == "superclasses":
+        text = "superclasses are of a teacher's embeddings, and there is none"
+        raise _PlaceError((*place, "sampler"), text)
 
 
 def _given(content, place: tuple) -> tuple:

@@ -9,12 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 
 from .. import methods
 from ..methods import Method
+from ..methods.online import Online
 
-BASES = (Method, methods.Relation)
+BASES = (Method, methods.Relation, Online)
 METHODS = {
     name: found
-    for name in methods.__all__
-    if isinstance(found := getattr(methods, name), type)
+    for room in (methods, methods.online)
+    for name in room.__all__
+    if isinstance(found := getattr(room, name), type)
     and issubclass(found, Method)
     and found not in BASES
 }

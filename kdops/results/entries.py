@@ -6,7 +6,18 @@ from pathlib import Path
 from .compare import Entry
 
 # of a result
-KEPT = ("seed", "steps", "seconds", "val", "test", "per_class", "biased", "teacher", "specialists")
+KEPT = (
+    "seed",
+    "steps",
+    "seconds",
+    "val",
+    "test",
+    "per_class",
+    "biased",
+    "teacher",
+    "specialists",
+    "peers",
+)
 DIGITS = 4  # of a per cent
 
 

@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 
 from ..training.command import QUICK
-from ..training.run import Setting
+from ..training.setting import Setting
 from . import questions, results, tuning
 
 STUDIES = {  # and their seeds

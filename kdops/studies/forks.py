@@ -17,7 +17,7 @@ from ..training.data import FEW, REACH, Split, few
 from ..training.loop import accuracy, predict
 from ..training.nets import make_net
 from ..training.records import write_json
-from ..training.run import Setting
+from ..training.setting import Setting
 
 HEADS, AT, FANOUT = 4, ("middle", "embedding"), (2, 2)
 BATCH, PROBES, STEPS = 64, 50, 600

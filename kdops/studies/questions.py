@@ -8,7 +8,7 @@ from rich.console import Console
 from ..results.entries import keep, read_entries, read_measured, write_entries
 from ..training.data import load
 from ..training.logs import environment
-from ..training.run import Setting
+from ..training.setting import Setting
 from . import forks
 from .page import Experiment, Page
 from .study import Arm, run

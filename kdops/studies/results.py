@@ -13,7 +13,7 @@ from ..results.statistics import paired_gains
 from ..results.tables import Table, probability, seeds_text, spread
 from ..training.data import SPLITS, load
 from ..training.logs import environment
-from ..training.run import Setting
+from ..training.setting import Setting
 from . import missing
 from .page import PICTURES
 from .study import Arm, run

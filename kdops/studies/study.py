@@ -11,7 +11,7 @@ from ..recipes.schema import Phase, Recipe
 from ..results.compare import Entry, read
 from ..training.command import distill
 from ..training.data import Split
-from ..training.run import Setting
+from ..training.setting import Setting
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rich.console import Console
 from ..results.compare import Entry
 from ..results.tables import Table, spread
 from ..training.data import load
-from ..training.run import Setting
+from ..training.setting import Setting
 from . import questions
 from .study import Arm, run
 

@@ -1,6 +1,6 @@
 """The batches of a run: the same for a seed, from any step on, in any number of processes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -52,11 +52,11 @@ def shifted(images: Tensor, offsets: Tensor, reach: int) -> Tensor:
 
 
 class _Steps:
-    """Row numbers of each step from `start` on, this process's share of each."""
+    """Row numbers of each step from `start` on, this process's share of each, once a view."""
 
-    def __init__(self, sampler, start: int, steps: int, rank: int, world_size: int):
+    def __init__(self, sampler, start: int, steps: int, rank: int, world_size: int, views: int):
         self.sampler, self.start, self.steps = sampler, start, steps
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.views = rank, world_size, views
 
     def __len__(self) -> int:
         return self.steps - self.start
@@ -67,19 +67,32 @@ class _Steps:
         while step < self.steps:
             self.sampler.set_epoch(epoch)
             for rows in list(self.sampler)[skip : skip + self.steps - step]:
-                yield share(rows, self.rank, self.world_size)
+                yield share(rows, self.rank, self.world_size) * self.views
                 step += 1
             epoch, skip = epoch + 1, 0
 
 
 class Batches:
-    """Images and labels of every step, shifted by random offsets of up to `reach` pixels."""
+    """Images and labels of every step, shifted by random offsets of up to `reach` pixels.
 
-    def __init__(self, part: Part, sampler, *, reach: int = 0, seed: int = 0, workers: int = 0):
+    For several `views` the images are (views, N, ...): the same rows, each view with its own
+    offsets, the first one with those of a single view.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        sampler,
+        *,
+        reach: int = 0,
+        seed: int = 0,
+        workers: int = 0,
+        views: int | None = None,
+    ):
         if len(sampler) < 1:
             raise ValueError(f"{len(part)} rows are fewer than one batch")
         self.part, self.sampler, self.reach = part, sampler, reach
-        self.seed, self.workers = seed, workers
+        self.seed, self.workers, self.views = seed, workers, views
 
     def epoch(self, step: int) -> int:
         return step // len(self.sampler)
@@ -88,7 +101,8 @@ class Batches:
         self, start: int, steps: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(images, labels) of the steps from `start` to `steps`."""
-        rows = _Steps(self.sampler, start, steps, rank, world_size)
+        views = self.views or 1
+        rows = _Steps(self.sampler, start, steps, rank, world_size, views)
         loader = DataLoader(
             self.part,
             batch_sampler=rows,
@@ -97,17 +111,46 @@ class Batches:
             persistent_workers=False,
         )
         for step, (images, labels) in enumerate(loader, start):
+            images, labels = images.chunk(views), labels.chunk(views)[0]
             if self.reach:
                 images = self._shift(images, step, rank, world_size)
-            yield images, labels
+            yield images[0] if self.views is None else torch.stack(images), labels
 
-    def _shift(self, images: Tensor, step: int, rank: int, world_size: int) -> Tensor:
+    def _shift(
+        self, views: Sequence[Tensor], step: int, rank: int, world_size: int
+    ) -> list[Tensor]:
         """The offsets are those of the global batch, so they do not depend on the processes."""
         size = self.sampler.batch_size
-        sides = 2 * self.reach + 1
-        drawn = torch.randint(sides, (size, 2), generator=generator_of(self.seed, 1, step))
+        sides, generator = 2 * self.reach + 1, generator_of(self.seed, 1, step)
+        drawn = [torch.randint(sides, (size, 2), generator=generator) for _ in views]
         mine = share(list(range(size)), rank, world_size)
-        return shifted(images, drawn[mine], self.reach)
+        return [shifted(x, by[mine], self.reach) for x, by in zip(views, drawn, strict=True)]
+
+
+class Shards:
+    """Batches of other rows for each peer: images (K, N, ...), labels (K, N)."""
+
+    def __init__(self, peers: Sequence[Batches]):
+        self.peers = peers
+
+    def epoch(self, step: int) -> int:
+        return self.peers[0].epoch(step)
+
+    def steps(
+        self, start: int, steps: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """(images, labels) of the steps from `start` to `steps`."""
+        streams = [peer.steps(start, steps, rank, world_size) for peer in self.peers]
+        for batches in zip(*streams, strict=True):
+            images, labels = zip(*batches, strict=True)
+            yield torch.stack(images), torch.stack(labels)
+
+
+def disjoint(part: Part, count: int, seed: int) -> list[Part]:
+    """As many parts without a row in common, of one size, with the classes in the same shares."""
+    order = torch.randperm(len(part), generator=generator_of(seed, 2))
+    order = order[part.labels[order].argsort(stable=True)]
+    return [part[order[i::count][: len(part) // count]] for i in range(count)]
 
 
 def _as_it_is(batch):

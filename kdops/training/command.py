@@ -18,7 +18,8 @@ from .display import Display
 from .logs import Report
 from .loop import make_fabric
 from .records import claim
-from .run import Run, Setting
+from .run import Run
+from .setting import Setting
 
 QUICK = {"data": "digits", "steps": 60, "teacher_steps": 120}
 
@@ -66,6 +67,11 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=1, metavar="N", help="default 1")
     add("--accelerator", default="cpu", help="cpu (default), cuda, auto: Fabric's")
     add("--precision", default="32-true", help="32-true (default), bf16-mixed, 16-mixed: Fabric's")
+    add(
+        "--one-peer-a-process",
+        action="store_true",
+        help="under torchrun: each process trains a peer of its own on the same images",
+    )
     add("--quick", action="store_true", help="digits and few steps: a smoke test")
     return parser
 
@@ -92,6 +98,7 @@ def distill(
     teachers: Path | None = None,
     accelerator: str = "cpu",
     precision: str = "32-true",
+    one_peer_a_process: bool = False,
     console: Console | None = None,
     label: str | None = None,
 ) -> list[dict]:
@@ -101,7 +108,7 @@ def distill(
         ValueError: for a setting that cannot be, before anything is trained or written.
     """
     split = split or load(setting.data, setting.image_size)
-    fabric = make_fabric(accelerator, precision)
+    fabric = make_fabric(accelerator, precision, one_peer_a_process=one_peer_a_process)
     teachers = teachers or out.parent / "teachers"
     shown = console is not None and fabric.is_global_zero
     display = Display(console, len(seeds)) if shown else None
@@ -135,6 +142,7 @@ def main(argv: list[str]) -> int:
             teachers=options.teachers,
             accelerator=options.accelerator,
             precision=options.precision,
+            one_peer_a_process=options.one_peer_a_process,
             console=console,
         )
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The one training loop: a student, a method, batches; one process or several."""
+"""The one training loop: a student or peers, a method, batches; one process or several."""
 
 import os
 import time
@@ -11,9 +11,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ..methods import Method
+from ..methods.online import Online
+from ..peers import Group
 from ..taps import Outputs, Tapped, Teacher
-from .batches import Batches
+from .batches import Batches, Shards
 from .data import Part
+from .peers import OwnNets, PeerOfProcess, turns
 
 REPORTS = 20  # rows of the history a phase, with validation
 Callback = Callable[[dict], None]  # given each row of the history
@@ -38,9 +41,9 @@ class Progress:
 
 
 class Objective(nn.Module):
-    """Student and method as one module, for one forward pass of all that learns."""
+    """Student or peers and method as one module, for one forward pass of all that learns."""
 
-    def __init__(self, student: Tapped, method: Method):
+    def __init__(self, student: Tapped | Group, method: Method):
         super().__init__()
         self.student, self.method = student, method
 
@@ -48,10 +51,19 @@ class Objective(nn.Module):
         return self.method.terms(self.student(images), answers, labels)
 
 
-def make_fabric(accelerator: str = "auto", precision: str = "32-true", loggers=()) -> Fabric:
+def make_fabric(
+    accelerator: str = "auto",
+    precision: str = "32-true",
+    loggers=(),
+    one_peer_a_process: bool = False,
+) -> Fabric:
     """Fabric for this process, or for the processes that torchrun started."""
     local, world = (int(os.environ.get(x, 1)) for x in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     strategy = "ddp_find_unused_parameters_true" if world > 1 else "auto"
+    if one_peer_a_process:
+        if world < 2:
+            raise ValueError("one peer a process: start the processes by torchrun, a peer each")
+        strategy = OwnNets()
     fabric = Fabric(
         accelerator=accelerator,
         devices=local,
@@ -84,20 +96,25 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 def fit(
     fabric: Fabric,
-    student: Tapped,
+    student: Tapped | Group,
     teacher: Teacher | None,
     method: Method,
-    batches: Batches,
+    batches: Batches | Shards,
     settings: Settings,
     *,
     val: Part | None = None,
     checkpoint: Path | None = None,
     report: Callback = lambda row: None,
 ) -> Progress:
-    """Train the student in place; a checkpoint that is there is gone on from.
+    """Train the student, or the peers of an online method, in place; a checkpoint that is there is
+    gone on from.
 
     Checkpoints are written with each row of the history, by replacing the file at once.
     """
+    if isinstance(method, Online):
+        method.total_steps = settings.steps
+        if method.held_out and val is None:
+            raise ValueError(f"fit: val must be given: {type(method).__name__} learns from it")
     student.train()
     _prepare(student, teacher, method, batches, fabric)
     objective = Objective(student, method)
@@ -151,35 +168,61 @@ def _save(fabric: Fabric, checkpoint: Path | None, state: dict, progress: Progre
 
 def _run(fabric, state, teacher, batches, settings, progress, val, checkpoint, report) -> None:
     objective, optimizer, schedule = state.values()
-    method, net = objective.module.method, objective.module.student.model
+    method, student = objective.module.method, objective.module.student
+    apart = isinstance(student, PeerOfProcess)  # and on the same rows, not on a share of them
+    mine = (0, 1) if apart else (fabric.global_rank, fabric.world_size)
     every, start = max(1, settings.steps // REPORTS), time.perf_counter()
-    stream = batches.steps(progress.step, settings.steps, fabric.global_rank, fabric.world_size)
-    for images, labels in stream:
+    for images, labels in batches.steps(progress.step, settings.steps, *mine):
         method.set_epoch(batches.epoch(progress.step))
+        if isinstance(method, Online):
+            _begin(method, student, batches, progress.step, val)
         images, labels = images.to(fabric.device), labels.to(fabric.device)
         with fabric.autocast():
             answers = None if teacher is None else teacher(images)
-        terms = objective(images, answers, labels)
-        loss = torch.stack([value.float() for value in terms.values()]).sum()
-        optimizer.zero_grad()
-        fabric.backward(loss)
-        optimizer.step()
+        terms = _update(fabric, objective, optimizer, images, answers, labels)
         schedule.step()
         progress.step += 1
         if progress.step % every == 0 or progress.step == settings.steps:
             progress.seconds += time.perf_counter() - start
+            loss = torch.stack(list(terms.values())).sum()
             row = _row(fabric, progress, batches, schedule, loss, terms)
+            if apart:
+                student.exchange(optimizer.optimizer)
             if val is not None:
-                row["val"] = accuracy(predict(net, val), val.labels)
+                row["val"] = accuracy(predict(student.model, val), val.labels)
             progress.history.append(row)
             _save(fabric, checkpoint, state, progress)
             report(row)
             start = time.perf_counter()
 
 
+def _begin(method: Online, group: Group, batches, step: int, val: Part | None) -> None:
+    """Before a step: what peers exchange, and once an epoch what they learn from held-out rows."""
+    if method.held_out and (step == 0 or batches.epoch(step) > batches.epoch(step - 1)):
+        if isinstance(group, PeerOfProcess):
+            group.exchange_weights()
+        logits = [predict(group.peer(i), val) for i in range(group.count)]
+        method.fit_held_out(logits, val.labels)
+    method.set_step(step, group)
+
+
+def _update(fabric, objective, optimizer, images, answers, labels) -> dict[str, Tensor]:
+    """A step of the optimizer, or one for each peer in its turn; the terms, summed over these."""
+    sums = {}
+    for _ in turns(objective.module.method, objective.module.student):
+        terms = objective(images, answers, labels)
+        values = [value.float() for value in terms.values()]
+        optimizer.zero_grad()
+        fabric.backward(torch.stack(values).sum())
+        optimizer.step()
+        for name, value in zip(terms, values, strict=True):
+            sums[name] = sums.get(name, 0) + value.detach()
+    return sums
+
+
 def _row(fabric, progress, batches, schedule, loss, terms) -> dict:
     values = {"loss": loss, **terms}
-    means = fabric.all_reduce(torch.stack([x.detach().float() for x in values.values()]))
+    means = fabric.all_reduce(torch.stack(list(values.values())))
     if not means.isfinite().all():
         raise RuntimeError(f"the loss is not finite at step {progress.step}: {values}")
     return {

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..recipes.schema import python_object
 from ..taps import classifier_of
+from .resnet import ResNet
 
 # first and second layer's channels, width of the embedding
 WIDTHS = {
@@ -22,7 +23,8 @@ WIDTHS = {
 class Net(nn.Module):
     """Two convolutions and an embedding; the widths make a teacher or a student of it."""
 
-    LAYERS = MappingProxyType({"embedding": "embedding"})  # the others have their own names
+    # the others have their own names; branches of one net begin at its last convolution
+    LAYERS = MappingProxyType({"embedding": "embedding", "branch": "middle"})
 
     def __init__(self, first: int, second: int, hidden: int, classes: int = 10, channels: int = 1):
         super().__init__()
@@ -66,20 +68,23 @@ def make_net(name: str, classes: int, channels: int) -> nn.Module:
     """The network of a name, with fresh weights.
 
     Args:
-        name: 'teacher', 'student', 'wide' or 'missing' (`Net` in four sizes), a name that timm or
-            torchvision knows, or 'package.module:function', called as function(classes=classes).
+        name: 'teacher', 'student', 'wide' or 'missing' (`Net` in four sizes), 'resnet', a name that
+            timm or torchvision knows, or 'package.module:function', called as
+            function(classes=classes).
     Raises:
         ValueError: for a name that none of them knows.
     """
     if name in WIDTHS:
         return Net(*WIDTHS[name], classes, channels)
+    if name == "resnet":
+        return ResNet(classes, channels)
     if ":" in name:
         return python_object(name)(classes=classes)
     make = _from_library(name)
     if make is None:
         raise ValueError(
-            f"network {name!r} must be one of {', '.join(WIDTHS)}, a name of timm or torchvision "
-            "(where installed), or 'package.module:function'"
+            f"network {name!r} must be one of {', '.join(WIDTHS)}, resnet, a name of timm or "
+            "torchvision (where installed), or 'package.module:function'"
         )
     return make(classes, channels)
 

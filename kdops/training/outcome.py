@@ -1,8 +1,12 @@
 """What a trained net gets right, and a class that it never saw with a bias."""
 
+from itertools import combinations
+
 import torch
 from torch import Tensor, nn
 
+from ..metrics import churn
+from ..peers import Group
 from .data import Split
 from .loop import accuracy, predict
 
@@ -43,3 +47,19 @@ def scores(net: nn.Module, split: Split, missing: int | None = None) -> dict:
             "per_class": per_class(moved, labels),
         }
     return found
+
+
+def peer_scores(group: Group, ensemble: nn.Module, split: Split) -> dict:
+    """Accuracy of every peer and of all together; churn: the rows that two peers answer otherwise.
+
+    All in per cent; churn is of the test rows, the mean over the pairs of peers.
+    """
+    peers = [group.peer(i) for i in range(group.count)]
+    found = {"ensemble": {}}
+    for name in ("val", "test"):
+        part = getattr(split, name)
+        logits = [predict(peer, part) for peer in peers]
+        found[name] = [accuracy(x, part.labels) for x in logits]
+        found["ensemble"][name] = accuracy(predict(ensemble, part), part.labels)
+    pairs = [100 * churn(*pair) for pair in combinations(logits, 2)]
+    return {**found, "churn": sum(pairs) / max(1, len(pairs))}

@@ -1,6 +1,6 @@
 """One seed of a recipe: its teacher, its phases, what the student then gets right."""
 
-from dataclasses import dataclass, field
+import copy
 from pathlib import Path
 
 import torch
@@ -8,47 +8,25 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ..methods import Labels, Method
+from ..methods.online import Online
+from ..peers import Group
 from ..recipes.schema import Phase, Recipe, Sampler, make_method
 from ..samplers import GroupUniformBatchSampler, superclasses
 from ..taps import Tapped, Teacher
-from .batches import Batches, UniformBatchSampler
-from .data import FEW, REACH, Part, Split, few, without
+from .batches import Batches, Shards, UniformBatchSampler, disjoint, generator_of
+from .data import REACH, Part, Split
 from .logs import Logs, Report, environment
 from .loop import Progress, Settings, accuracy, fit, predict
 from .nets import layers_of, make_net
-from .outcome import scores
+from .outcome import peer_scores, scores
+from .peers import OwnNets, assemble
 from .records import kept, write_json
+from .setting import Setting, student_part
 from .specialists import specialize
 
 TEACHER_LR = (
     3e-3  # at 1e-2 the teacher grows so sure that its soft targets tell little more than labels
 )
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a recipe is run on; the same for all recipes that are compared."""
-
-    data: str = "mnist5k"
-    labels: int | None = None  # that the student sees; None: few of kdops' data, all of other
-    student: str = "student"
-    teacher: str = "teacher"
-    teacher_weights: str | None = None  # a file of them; else the teacher is trained on the pool
-    teacher_steps: int = 975
-    same_data_teacher: bool = False  # it sees the student's images alone
-    augment: bool = True  # shift the student's images; the teacher's are always shifted
-    missing: int | None = None  # a class that the student never sees
-    steps: int | None = None  # in place of the recipe's, the phases' in proportion
-    student_layers: dict[str, str] = field(default_factory=dict)
-    teacher_layers: dict[str, str] = field(default_factory=dict)
-    image_size: int | None = None
-    workers: int = 0
-
-    def __post_init__(self):
-        for name in ("labels", "steps", "teacher_steps", "image_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name.replace('_', ' ')} must be at least 1, got {value}")
 
 
 class Run:
@@ -69,9 +47,11 @@ class Run:
         self.seed, self.folder, self.teachers, self.report = seed, folder, teachers, report
         self.reach = REACH.get(setting.data, 0)
         self.part = student_part(split.pool, setting, seed)
-        names = {"student": setting.student, "teacher": setting.teacher, **recipe.nets}
-        self.nets = {name: self.net(net) for name, net in names.items()}
+        self.names = {"student": setting.student, "teacher": setting.teacher, **recipe.nets}
+        self.nets = {name: self.net(net) for name, net in self.names.items()}
         self.phases: list[dict] = []
+        self.group: Group | None = None  # of the phase that was trained last
+        self.ensemble: nn.Module | None = None
         for phase in recipe.phases:
             self.check(phase)
         if recipe.specialists and fabric.world_size > 1:
@@ -87,7 +67,14 @@ class Run:
                 if net not in self.nets:
                     raise ValueError(f"phase {phase.name!r}: no net {net!r} in the recipe's nets")
                 Tapped(self.nets[net], self.layers(net, method.layers)).remove()
-        rows = min(self.recipe.batch, len(self.part))
+        rows = len(self.part)
+        if isinstance(method, Online):
+            with torch.random.fork_rng(devices=[]):
+                group = self.assemble(phase, method)
+            rows //= group.count if group.own_rows else 1
+        elif isinstance(self.fabric.strategy, OwnNets):
+            raise ValueError(f"one peer a process: {phase.method} has no peers")
+        rows = min(self.recipe.batch, rows)
         if rows < method.least_rows:
             raise ValueError(
                 f"{phase.method}: a batch must have at least {method.least_rows} rows, got {rows}"
@@ -104,11 +91,20 @@ class Run:
         named = {"student": setting.student_layers, "teacher": setting.teacher_layers}
         return layers_of(self.nets[net], wanted, named.get(net, {}))
 
-    def net(self, name: str) -> nn.Module:
-        """Its weights depend on the seed alone."""
+    def net(self, name: str, peer: int = 0) -> nn.Module:
+        """Its weights depend on the seed alone, and on the number among peers."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(generator_of(self.seed, peer).initial_seed() if peer else self.seed)
             return make_net(name, self.split.classes, self.split.channels)
+
+    def assemble(self, phase: Phase, method: Online) -> Group:
+        """Peer 0 has the phase's net with the weights that it has; the others have fresh ones."""
+
+        def make(peer: int) -> nn.Module:
+            net = self.nets[phase.net]
+            return self.net(self.names[phase.net], peer) if peer else copy.deepcopy(net)
+
+        return assemble(self.fabric, method, make, self.layers(phase.net, method.layers))
 
     def result(self) -> dict:
         """Train all that is not trained yet; returns what is written as result.json."""
@@ -120,6 +116,8 @@ class Run:
             self.train(phase)
         student = self.nets[self.recipe.phases[-1].net]
         outcome = scores(student, self.split, self.setting.missing)
+        if self.group:
+            outcome["peers"] = peer_scores(self.group, self.ensemble, self.split)
         if "teacher" in teachers:
             saw = len(self.part) if self.setting.same_data_teacher else len(self.split.pool)
             labels = self.split.test.labels
@@ -189,23 +187,39 @@ class Run:
             )
         net.requires_grad_(False)
 
-    def batches(self, part: Part, seed: int, reach: int, phase: Phase | None = None) -> Batches:
+    def batches(
+        self,
+        part: Part,
+        seed: int,
+        reach: int,
+        phase: Phase | None = None,
+        views: int | None = None,
+    ) -> Batches:
         drawn = phase.sampler if phase else None
         sampler = UniformBatchSampler(len(part), self.recipe.batch, seed)
         if drawn:
             sampler = GroupUniformBatchSampler(
-                self.groups(drawn, phase), drawn.per_group, sampler.batch_size, seed=seed
+                self.groups(part, drawn, phase), drawn.per_group, sampler.batch_size, seed=seed
             )
-        return Batches(part, sampler, reach=reach, seed=seed, workers=self.setting.workers)
+        more = {"reach": reach, "seed": seed, "workers": self.setting.workers, "views": views}
+        return Batches(part, sampler, **more)
 
-    def groups(self, drawn: Sampler, phase: Phase) -> Tensor:
+    def peer_batches(self, group: Group, reach: int, phase: Phase) -> Batches | Shards:
+        """Of the student's images: for each peer the same, a view of its own, or other ones."""
+        if not group.own_rows:
+            views = group.count if group.own_images else None
+            return self.batches(self.part, self.seed, reach, phase, views)
+        parts = disjoint(self.part, group.count, self.seed)
+        return Shards([self.batches(part, self.seed, reach, phase) for part in parts])
+
+    def groups(self, part: Part, drawn: Sampler, phase: Phase) -> Tensor:
         """Of the student's images: their classes, or k-means of the teacher's embeddings."""
         if drawn.groups == "classes":
-            return self.part.labels
+            return part.labels
         with Teacher(
             self.nets[phase.teacher].eval(), self.layers(phase.teacher, ("embedding",))
         ) as teacher:
-            embeddings = predict(teacher, self.part, "embedding")
+            embeddings = predict(teacher, part, "embedding")
         return superclasses(embeddings, drawn.superclasses, seed=self.seed)
 
     def steps(self, steps: int) -> int:
@@ -216,33 +230,41 @@ class Run:
 
     def train(self, phase: Phase) -> None:
         """One phase: its net learns, from its own weights or from where a checkpoint ends."""
-        setting, student = self.setting, self.nets[phase.net]
-        method = self.method(phase)
+        method, reach = self.method(phase), self.reach * self.setting.augment
         teacher = phase.teacher and self.nets[phase.teacher]
         settings = Settings(
             self.steps(phase.steps or self.recipe.steps),
             phase.lr or self.recipe.lr,
             self.recipe.weight_decay,
         )
-        taps = Tapped(student, self.layers(phase.net, method.layers))
         answers = phase.teacher and Teacher(
             teacher.eval(), self.layers(phase.teacher, method.layers)
         )
         torch.manual_seed(self.seed)  # of the method's parts, and dropout
+        if isinstance(method, Online):
+            self.group = student = self.assemble(phase, method)
+            self.ensemble = method.ensemble(student)
+            batches = self.peer_batches(student, reach, phase)
+        else:
+            self.group = None
+            student = Tapped(self.nets[phase.net], self.layers(phase.net, method.layers))
+            batches = self.batches(self.part, self.seed, reach, phase)
         logs = Logs(self.folder, phase.name, self.fabric.is_global_zero)
         with self.report.phase(phase.name, self.seed, settings.steps) as report, logs:
             progress = fit(
                 self.fabric,
-                taps,
+                student,
                 answers,
                 method,
-                self.batches(self.part, self.seed, self.reach * setting.augment, phase),
+                batches,
                 settings,
                 val=self.split.val,
                 checkpoint=self.folder / f"{phase.name}.ckpt",
                 report=lambda row: (logs.row(row), report(row)),
             )
-        taps.remove()
+        self.nets[phase.net] = student.model
+        if not self.group:
+            student.remove()
         if answers:
             answers.remove()
         self.keep(phase, settings, progress)
@@ -258,11 +280,3 @@ class Run:
                 "history": progress.history,
             }
         )
-
-
-def student_part(pool: Part, setting: Setting, seed: int) -> Part:
-    """The rows that the student learns from."""
-    if setting.missing is not None:
-        pool = without(pool, setting.missing)
-    labels = FEW.get(setting.data, len(pool)) if setting.labels is None else setting.labels
-    return few(pool, labels, seed)
