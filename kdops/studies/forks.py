@@ -1,6 +1,5 @@
 """What a fork's gradient rescaling does under SGD, and what a larger learning rate does instead."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +12,11 @@ from ..peers import HeadTree
 from ..results.statistics import gains_of_pairs
 from ..results.tables import Table, spread
 from ..training.batches import Batches, UniformBatchSampler
-from ..training.data import FEW, REACH, Split, few
+from ..training.data import REACH, Split, few
 from ..training.loop import accuracy, predict
 from ..training.nets import make_net
-from ..training.records import write_json
 from ..training.setting import Setting
+from .figures import kept_figures
 
 HEADS, AT, FANOUT = 4, ("middle", "embedding"), (2, 2)
 BATCH, PROBES, STEPS = 64, 50, 600
@@ -124,17 +123,7 @@ def measure(split: Split, data: str, labels: int, steps: int, seeds: int) -> dic
 
 def study(out: Path, split: Split, setting: Setting, seeds: int) -> dict:
     """What `measure` finds, kept in OUT/forks.json."""
-    labels = setting.labels or FEW[setting.data]
-    steps = setting.steps or STEPS
-    protocol = {"data": setting.data, "labels": labels, "steps": steps, "seeds": seeds}
-    path = out / "forks.json"
-    if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["protocol"] == protocol:
-            return kept["found"]
-    found = measure(split, **protocol)
-    write_json(path, {"protocol": protocol, "found": found})
-    return found
+    return kept_figures(out / "forks.json", measure, split, setting, STEPS, seeds)
 
 
 COLUMNS = ("stem length", "stem variance", "head length", "head variance")

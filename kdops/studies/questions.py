@@ -9,11 +9,11 @@ from ..results.entries import keep, read_entries, read_measured, write_entries
 from ..training.data import load
 from ..training.logs import environment
 from ..training.setting import Setting
-from . import forks
+from . import forks, gates
 from .page import Experiment, Page
 from .study import Arm, run
 
-FORKS = "forks"  # what is measured besides the experiments
+MEASURED = {"forks": forks.study, "gates": gates.study}  # besides the experiments
 OWN = "kdops.studies.question_methods:"
 # the weights below were chosen as the recipes' were, see `tuning`
 EDGES = {"transforms": [], "vertex_weight": 0}
@@ -62,6 +62,8 @@ ARMS = {
     "hkd": Arm("hkd"),
     "hkd-narrow": Arm("hkd", nets={"auxiliary": "student"}),
     "hkd-direct": Arm("hkd", phase={"teacher": "teacher"}),
+    "one": Arm("one"),
+    "one-even": Arm("one", phase={"method": OWN + "EvenONE"}),
 }
 
 EXPERIMENTS = {
@@ -145,14 +147,19 @@ EXPERIMENTS = {
             ("hkd", "hkd-narrow"),
         ),
     ),
+    "gate": Experiment(
+        "ONE with its gate, and with equal weights",
+        (("one", "labels"), ("one-even", "labels"), ("one", "one-even")),
+    ),
 }
 
 
 def the_page(measured: dict) -> Page:
     template = resources.files(__package__) / "questions.md"
     tables = {
-        "gradients": forks.gradient_table(measured),
-        "training": forks.training_table(measured),
+        "gradients": forks.gradient_table(measured["forks"]),
+        "training": forks.training_table(measured["forks"]),
+        "gates": gates.table(measured["gates"]),
     }
     return Page("questions", template.read_text(encoding="utf-8"), EXPERIMENTS, tables)
 
@@ -161,7 +168,7 @@ def study(out: Path, setting: Setting, seeds: int, console: Console) -> Path:
     """Train what is missing; returns the file of all results."""
     split = load(setting.data)
     entries = run(ARMS, setting, range(seeds), out, split, console)
-    measured = {FORKS: forks.study(out, split, setting, seeds)}
+    measured = {name: study(out, split, setting, seeds) for name, study in MEASURED.items()}
     path = out / "questions.json"
     write_entries(path, entries, environment(), measured)
     return path
@@ -170,5 +177,5 @@ def study(out: Path, setting: Setting, seeds: int, console: Console) -> Path:
 def write(results: Path, docs: Path) -> None:
     """The page DOCS/questions.md, its pictures, and the results beside it."""
     entries = read_entries(results)
-    the_page(read_measured(results, FORKS)).write(docs, entries)
+    the_page({name: read_measured(results, name) for name in MEASURED}).write(docs, entries)
     keep(results, docs)
