@@ -75,8 +75,8 @@ activation, and softmax, and uses the same input features as the branches"?
 #### What would be wrong with it?
 ## One theme: DML, codistillation, Collaborative Learning, ONE
 ### Are these the first papers in which several students learn from each other?
-### The same medicine with another label: what differs beside tree or nets, the loss, and the scale \
-at the fork?
+### The same medicine with another label: what differs beside tree or nets, the loss, and the \
+scale at the fork?
 """
 GROUPS = ("### Problem", "### Review", "### Gradient variance control")
 MEASURED = {
