@@ -131,7 +131,7 @@ def test_a_bad_file_is_refused_once_and_the_older_kept(both, name):
 
 def test_a_file_that_cannot_be_read(both):
     ours, _ = both
-    ours.exchange.path(1).mkdir()
+    ours.exchange.path(1).mkdir(parents=True)
     with pytest.warns(UserWarning, match="peer 1 is not refreshed: .*[Dd]irectory"):
         ours.refresh(1)
     assert ours.predict(torch.ones(2, 4)) == []

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kdops.peers.exchange import Checkpoint, decode, encode
+from kdops.peers.exchange.checkpoint import not_finite
 
 
 def test_bytes_of_every_type():
@@ -56,3 +57,16 @@ def test_a_header_that_says_something_else(change):
     data = data[:8] + zlib.crc32(data[12:]).to_bytes(4, "little") + data[12:]
     with pytest.raises(ValueError, match=r"its (header|size)"):
         decode(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_large_weights_are_finite(dtype):
+    """Also where their sum is not."""
+    state = {
+        "count": torch.tensor(3),
+        "weight": torch.full((4,), torch.finfo(dtype).max, dtype=dtype),
+    }
+    assert not_finite(state) is None
+    for value in (torch.nan, torch.inf, -torch.inf):
+        state["weight"][2] = value
+        assert not_finite(state) == "weight"

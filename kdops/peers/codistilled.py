@@ -47,6 +47,10 @@ class CodistilledGroup(NetGroup):
                 stale = self.bank.predict_for(images, self.numbers)
         return Outputs(outputs.logits, {**outputs.features, "stale": stale})
 
+    def record(self) -> dict:
+        """How old the copies were that answered: of each peer, over batches, in steps."""
+        return {"ages": self.bank.record()}
+
     def publish(self, step: int) -> None:
         """Give the other peers the weights as they are after `step` steps."""
         for i, number in enumerate(self.numbers):

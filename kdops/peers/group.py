@@ -36,6 +36,10 @@ class Group(nn.Module):
         """All peers as one classifier, from images to logits."""
         return Ensemble([self.peer(i) for i in range(self.count)])
 
+    def record(self) -> dict:
+        """What else than the peers' answers belongs into the record of their training."""
+        return {}
+
     @property
     def model(self) -> nn.Module:
         """The peer that is deployed."""

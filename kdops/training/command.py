@@ -4,6 +4,7 @@ import argparse
 import json
 from contextlib import nullcontext
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from ..recipes import reading
 from ..recipes.schema import Recipe
 from ..results.curves import plot_curves
 from ..results.tables import spread
+from .apart import PeerRun, Place, between, fabric_alone, joint_result, place_of
 from .data import Split, load
 from .display import Display
 from .logs import Report
@@ -39,7 +41,11 @@ def parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1; default 1")
     add("--data", metavar="NAME", help="mnist5k (default), digits, a folder, package.module:name")
     add("--labels", type=int, metavar="N", help="labels the student sees")
-    add("--student", metavar="NET", help="student (default), wide, or of timm, torchvision, Python")
+    add(
+        "--student",
+        metavar="NET",
+        help="student (default), wide, resnet, or of timm, torchvision, Python",
+    )
     add("--teacher", metavar="NET", help="teacher (default), or as --student")
     add("--teacher-weights", metavar="FILE", help="a state dict; else the teacher is trained")
     add("--teachers", type=Path, metavar="DIR", help="trained ones; default DIR/../teachers")
@@ -72,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="under torchrun: each process trains a peer of its own on the same images",
     )
+    add("--peers", type=int, metavar="K", help="of codistillation; default the recipe's")
+    add("--peer", type=int, metavar="I", help="train this one of them alone, in 0..K-1")
     add("--quick", action="store_true", help="digits and few steps: a smoke test")
     return parser
 
@@ -99,16 +107,23 @@ def distill(
     accelerator: str = "cpu",
     precision: str = "32-true",
     one_peer_a_process: bool = False,
+    place: Place | None = None,
     console: Console | None = None,
     label: str | None = None,
 ) -> list[dict]:
     """Train the seeds that have no result in `out` yet; returns the results of all.
 
+    With a `place` that peer alone is trained, and its own results are returned until all peers'
+    are there.
+
     Raises:
         ValueError: for a setting that cannot be, before anything is trained or written.
     """
     split = split or load(setting.data, setting.image_size)
-    fabric = make_fabric(accelerator, precision, one_peer_a_process=one_peer_a_process)
+    if place:
+        fabric = fabric_alone(accelerator, precision)
+    else:
+        fabric = make_fabric(accelerator, precision, one_peer_a_process=one_peer_a_process)
     teachers = teachers or out.parent / "teachers"
     shown = console is not None and fabric.is_global_zero
     display = Display(console, len(seeds)) if shown else None
@@ -117,13 +132,14 @@ def distill(
         report = Report(label or recipe.title, display)
         for seed in seeds:
             folder = out / f"seed{seed}"
-            run = Run(fabric, recipe, setting, split, seed, folder, teachers, report)
+            make = partial(PeerRun, place) if place else Run
+            run = make(fabric, recipe, setting, split, seed, folder, teachers, report)
             if fabric.is_global_zero:
                 claim(out, {"recipe": recipe.model_dump(), "setting": vars(setting)})
             fabric.barrier()
-            path = folder / "result.json"
-            done = path.exists()
-            results.append(json.loads(path.read_text()) if done else run.result())
+            path = run.folder / "result.json"
+            result = json.loads(path.read_text()) if path.exists() else run.result()
+            results.append((place and joint_result(folder, place, split)) or result)
     if fabric.is_global_zero:
         plot_curves(out / "curves.png", results)
     return results
@@ -134,8 +150,11 @@ def main(argv: list[str]) -> int:
     console = Console(highlight=False, markup=False)
     torch.set_num_threads(options.threads)
     try:
+        recipe = reading.read(options.recipe)
+        place = place_of(options.peer, options.peers, recipe)
+        peers = place.peers if place else options.peers
         results = distill(
-            reading.read(options.recipe),
+            recipe if peers is None else between(recipe, peers),
             setting_of(options),
             range(options.seeds),
             options.out,
@@ -143,6 +162,7 @@ def main(argv: list[str]) -> int:
             accelerator=options.accelerator,
             precision=options.precision,
             one_peer_a_process=options.one_peer_a_process,
+            place=place,
             console=console,
         )
     except ValueError as error:

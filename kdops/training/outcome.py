@@ -61,5 +61,10 @@ def peer_scores(group: Group, ensemble: nn.Module, split: Split) -> dict:
         logits = [predict(peer, part) for peer in peers]
         found[name] = [accuracy(x, part.labels) for x in logits]
         found["ensemble"][name] = accuracy(predict(ensemble, part), part.labels)
-    pairs = [100 * churn(*pair) for pair in combinations(logits, 2)]
-    return {**found, "churn": sum(pairs) / max(1, len(pairs))}
+    return {**found, "churn": mean_churn(logits), **group.record()}
+
+
+def mean_churn(logits: list[Tensor]) -> float:
+    """Per cent of rows that two peers answer otherwise, the mean over the pairs."""
+    pairs = [100 * churn(a, b) for a, b in combinations(logits, 2)]
+    return sum(pairs) / max(1, len(pairs))

@@ -5,11 +5,12 @@ import json
 import os
 import re
 from pathlib import Path
+from uuid import uuid4
 
 
 def write_json(path: Path, content: dict) -> None:
     """At once, so that what a killed run leaves is whole or not there."""
-    fresh = path.with_suffix(".new")
+    fresh = path.with_name(f"{path.name}.{uuid4().hex}")  # others may write the same file
     fresh.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(fresh, path)
 
@@ -31,7 +32,6 @@ def claim(folder: Path, wanted: dict[str, dict]) -> None:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, wanted)
-        return
     found = json.loads(path.read_text(encoding="utf-8"))
     differing = [
         f"{part}.{key}"

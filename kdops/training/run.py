@@ -117,7 +117,7 @@ class Run:
         student = self.nets[self.recipe.phases[-1].net]
         outcome = scores(student, self.split, self.setting.missing)
         if self.group:
-            outcome["peers"] = peer_scores(self.group, self.ensemble, self.split)
+            outcome["peers"] = self.peer_outcome()
         if "teacher" in teachers:
             saw = len(self.part) if self.setting.same_data_teacher else len(self.split.pool)
             labels = self.split.test.labels
@@ -129,6 +129,9 @@ class Run:
                 outcome["specialists"][f"ensemble {part}"] for part in ("val", "test")
             )
         return self.write(outcome)
+
+    def peer_outcome(self) -> dict:
+        return peer_scores(self.group, self.ensemble, self.split)
 
     def specialize(self, student: nn.Module) -> dict:
         config = self.recipe.specialists

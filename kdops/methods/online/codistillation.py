@@ -38,7 +38,6 @@ class Codistillation(Online):
     """
 
     exchange: Exchange | None = None
-    total_steps: int | None = None
 
     def __init__(
         self,

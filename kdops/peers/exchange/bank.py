@@ -125,6 +125,13 @@ class PeerBank(nn.Module):
         """
         return self.predict_for(images, (own,))[0]
 
+    def record(self) -> dict[str, dict]:
+        """Of each peer: the batches that its copy answered for, and its mean and largest age."""
+        return {
+            str(peer): {"batches": count, "mean": total / max(1, count), "largest": largest}
+            for peer, (count, total, largest) in self.learned.items()
+        }
+
     @torch.no_grad()
     def predict_for(self, images: Tensor, numbers: Sequence[int | None]) -> list[list[Tensor]]:
         """What `predict` gives for several peers with the same batch, each copy asked once."""

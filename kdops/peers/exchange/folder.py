@@ -19,11 +19,11 @@ class FolderExchange(Exchange):
     earlier run in it are taken for the peers'.
 
     Args:
-        folder: made where it is not there.
+        folder: made by the first that publishes.
         peer: this process's number in 0..peers-1. Two processes must not have the same one.
         peers: K.
     Raises:
-        ValueError, TypeError: for a number out of range. OSError: for a folder that cannot be made.
+        ValueError, TypeError: for a number out of range.
 
     >>> exchange = FolderExchange("/shared/run1/exchange", peer=0, peers=2)
     """
@@ -31,7 +31,6 @@ class FolderExchange(Exchange):
     def __init__(self, folder: str | os.PathLike, peer: int, peers: int):
         super().__init__(peer, peers)
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._seen: dict[int, tuple] = {}
 
     def path(self, peer: int) -> Path:
@@ -40,6 +39,7 @@ class FolderExchange(Exchange):
     def publish(self, checkpoint: Checkpoint, peer: int | None = None) -> None:
         path = self.path(self.peer)
         fresh = path.with_suffix(".new")
+        self.folder.mkdir(parents=True, exist_ok=True)
         with fresh.open("wb") as file:
             file.write(encode(checkpoint).numpy())
             file.flush()
