@@ -49,17 +49,18 @@ def test_python_path():
     assert nets.layers_of(net, ("embedding",), {"embedding": "1"}) == {"embedding": "1"}
 
 
-@pytest.mark.parametrize("name", nets.WIDTHS)
+@pytest.mark.parametrize("name", [*nets.WIDTHS, "resnet"])
 def test_own_nets(name):
     net = nets.make_net(name, 10, 1)
-    assert net(torch.randn(2, 1, 28, 28)).shape == (2, 10)
-    for layer in ("early", "middle", "embedding"):
+    for side in (8, 28):
+        assert net(torch.randn(2, 1, side, side)).shape == (2, 10)
+    for layer in ("early", "middle", "branch", "embedding"):
         find_layer(net, nets.layers_of(net, (layer,), {})[layer])
 
 
 def test_the_student_is_much_smaller():
-    teacher, student = (
+    teacher, resnet, student = (
         sum(x.numel() for x in nets.make_net(name, 10, 1).parameters())
-        for name in ("teacher", "student")
+        for name in ("teacher", "resnet", "student")
     )
-    assert (teacher, student) == (151402, 4806)
+    assert (teacher, resnet, student) == (151402, 77754, 4806)

@@ -14,7 +14,7 @@ from ..results.tables import Table, probability, seeds_text, spread
 from ..training.data import SPLITS, load
 from ..training.logs import environment
 from ..training.setting import Setting
-from . import missing
+from . import missing, online
 from .page import PICTURES
 from .study import Arm, run
 
@@ -55,7 +55,7 @@ def study(out: Path, setting: Setting, seeds: int, console: Console) -> Path:
     """Train what is missing; returns the file of all results."""
     split = load(setting.data)
     everything = replace(setting, labels=len(split.pool))
-    few = {**FEW, **COMBINED, **LONGER, **PLAIN}
+    few = {**FEW, **COMBINED, **LONGER, **PLAIN, **online.ARMS}
     entries = run(few, setting, range(seeds), out, split, console)
     entries |= run({**MISSING, **ALL_LABELS}, everything, range(seeds), out, split, console)
     path = out / "results.json"
@@ -77,6 +77,7 @@ def write(results: Path, docs: Path) -> None:
         _few_table(few, entries).markdown(),
         _longer_table(entries).markdown(),
         _combined_table(entries).markdown(),
+        *online.sections(entries),
         missing.missing_table(unseen).markdown(),
         f"![A class that the student never saw]({missed})",
         _specialists_table(entries["specialists"]).markdown(),

@@ -105,6 +105,8 @@ class Batches:
         rows = _Steps(self.sampler, start, steps, rank, world_size, views)
         loader = DataLoader(
             self.part,
+            # that a run goes on takes no random number of those its checkpoint has put back
+            generator=generator_of(self.seed, start) if start else None,
             batch_sampler=rows,
             num_workers=self.workers,
             collate_fn=_as_it_is,

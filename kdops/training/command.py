@@ -41,7 +41,11 @@ def parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1; default 1")
     add("--data", metavar="NAME", help="mnist5k (default), digits, a folder, package.module:name")
     add("--labels", type=int, metavar="N", help="labels the student sees")
-    add("--student", metavar="NET", help="student (default), wide, or of timm, torchvision, Python")
+    add(
+        "--student",
+        metavar="NET",
+        help="student (default), wide, resnet, or of timm, torchvision, Python",
+    )
     add("--teacher", metavar="NET", help="teacher (default), or as --student")
     add("--teacher-weights", metavar="FILE", help="a state dict; else the teacher is trained")
     add("--teachers", type=Path, metavar="DIR", help="trained ones; default DIR/../teachers")
