@@ -196,7 +196,7 @@ def test_copies_answer_in_evaluation_mode_without_gradient(both):
     theirs.publish(model.state_dict(), 1)
     ours.refresh(1)
     before = {name: x.clone() for name, x in held(ours).items()}
-    images = torch.randn(5, 4)
+    images = torch.randn(5, 4, requires_grad=True)
     (answer,) = ours.train().predict(images)
     assert torch.equal(answer, model.eval()(images)) and not answer.requires_grad
     assert same(held(ours), before) and not any(x.requires_grad for x in ours.parameters())
