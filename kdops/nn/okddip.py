@@ -116,12 +116,11 @@ class OKDDipLoss(Options):
         """The peers' log-probabilities, (..., P, C), and their shares, (..., K, P): detached where
         they are constants, and of rows that do not count nothing."""
         peers = logits[:-1] if self.grad_to == "all" else [x.detach() for x in logits[:-1]]
-        shares = weights[..., :-1] if self.grad_to != "none" else weights[..., :-1].detach()
         counted = (target != self.ignore_index)[..., None]
         wide = accumulation_dtype(logits[-1].dtype)
         peers = [torch.where(counted, x.to(wide), 0) / self.temperature for x in peers]
         logs = torch.stack([x.log_softmax(-1) for x in peers], -2)
-        return logs, torch.where(counted[..., None], shares.to(wide), 1 / len(peers))
+        return logs, torch.where(counted[..., None], weights[..., :-1].to(wide), 1 / len(peers))
 
 
 def shares(attention: Tensor | None, count: int, leader: Tensor) -> Tensor:
