@@ -25,6 +25,22 @@ def pair(rows=6, columns=10, dtype=torch.float32, transposed=False):
     return (x.mT if transposed else x).unbind()
 
 
+def mutual(s, t, target, wanted):
+    weights = [0.0, 1.0, 0.5, 0.0]
+    stacked = wanted != 7  # then the bits of a list's two tensors, and of weights
+    logits = [torch.stack((s, t))] if stacked else [s, t]
+    return logits, target, weights, [1.0, 0.0], 2.0, 4.0, 0, -100, stacked, wanted & 3
+
+
+def mixture(s, t, target, wanted):
+    stacked = wanted != 7
+    logits = [torch.stack((s, t))] if stacked else [s, t]
+    accumulated = torch.float64 if s.dtype == torch.float64 else torch.float32
+    weights = torch.full((len(s), 2, 2), 0.5, dtype=accumulated)
+    scalars = (2.0, 4.0, 0.5, 0, 2, 2 * (wanted == 1), -100, stacked, wanted)
+    return logits, weights, target, [1.0, 0.0], *scalars
+
+
 def samples(rows=6, dtype=torch.float32, transposed=False):
     """Arguments of each op, by name."""
     s, t = pair(rows, dtype=dtype, transposed=transposed)
@@ -46,6 +62,9 @@ def samples(rows=6, dtype=torch.float32, transposed=False):
             for student_t in (False, True):
                 yield "_pkt_loss", ([s, t], student_t, not student_t, student_t, power, grad)
             yield "_sp_loss", ([s, t], power, grad)
+    for wanted in (0, 1, 7):
+        yield "_mutual_kl", mutual(s, t, target, wanted)
+        yield "_mixture_kl", mixture(s, t, target, wanted)
     for normalize in (0, 1, 2):
         yield "_pairwise_distance", (s, normalize == 2, normalize, 0.0)
         yield "_pairwise_distance_backward", (square, s, normalize == 2, normalize, 0.0)

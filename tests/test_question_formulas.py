@@ -145,3 +145,46 @@ def test_taylor_form_of_rows_of_length_1(order, value):
 def test_hidden_layers_fall_below_the_last_at_epoch_13():
     hidden = [CriticalPeriod()(epoch, 2)[0] for epoch in (12, 13)]
     assert hidden[0] > 1 > hidden[1]
+
+
+def test_mean_of_kls_and_kl_with_the_mean_have_one_gradient():
+    """DML, its ensemble form and codistillation: the values differ by mean_j KL(p_j || mean p)."""
+    own, *others = (rows(6, 5, seed=i) for i in range(4))
+    mean = torch.stack([x.softmax(1) for x in others]).mean(0)
+
+    def of_pairs(z):
+        return kdops.mutual_kl([z, *others], weights=[[0, 1 / 3, 1 / 3, 1 / 3], *[[0] * 4] * 3])[0]
+
+    def of_mean(z):
+        return kdops.kd_loss(z, mean.log(), temperature=1.0)
+
+    torch.testing.assert_close(gradient(of_pairs, own), gradient(of_mean, own))
+    apart = sum(kdops.kd_loss(mean.log(), x, temperature=1.0) for x in others) / 3
+    torch.testing.assert_close(of_pairs(own) - of_mean(own), apart)
+
+
+def test_the_mean_of_logits_is_the_normalised_geometric_mean_of_probabilities():
+    logits = rows(3, 6, 5)
+    geometric = logits.softmax(2).log().mean(0).exp()
+    torch.testing.assert_close(
+        logits.mean(0).softmax(1), geometric / geometric.sum(1, keepdim=True)
+    )
+
+
+def test_the_lowest_weight_of_a_gate_of_three():
+    assert torch.tensor([0.0, 2.0, 2.0]).softmax(0)[0] > 0.06
+
+
+@pytest.mark.parametrize("decay", [0.0, 1e-2])
+def test_a_rate_times_h_takes_a_division_by_h_back(decay):
+    """Bit by bit without weight decay, which does not know of H and is multiplied too."""
+    ends = []
+    for factor, rate in ((1.0, 0.125), (0.25, 0.5)):
+        weight = rows(5).requires_grad_()
+        optimizer = torch.optim.SGD([weight], rate, momentum=0.5, weight_decay=decay)
+        for step in range(5):
+            optimizer.zero_grad()
+            (factor * (weight - rows(5, seed=step)).square().sum()).backward()
+            optimizer.step()
+        ends.append(weight.detach())
+    assert torch.equal(*ends) == (decay == 0)

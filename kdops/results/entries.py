@@ -21,18 +21,23 @@ KEPT = (
 DIGITS = 4  # of a per cent
 
 
-def write_entries(path: Path, entries: dict[str, Entry], environment: dict) -> None:
+def write_entries(
+    path: Path, entries: dict[str, Entry], environment: dict, measured: dict | None = None
+) -> None:
     """Write what pages need of entries; a setting's common part stands once.
 
     Args:
         path: of the file; its folder is made.
         entries: by name.
         environment: versions and machine of the runs.
+        measured: figures besides the entries, by name.
     """
     settings = [entry.setting for entry in entries.values()]
     common = {k: v for k, v in settings[0].items() if all(other[k] == v for other in settings)}
     lines = [f"{json.dumps(name)}: {_line(entry, common)}" for name, entry in entries.items()]
     head = f'"environment": {json.dumps(environment)},\n"setting": {json.dumps(common)}'
+    for name, figures in (measured or {}).items():
+        head += f',\n"{name}": {json.dumps(figures)}'
     path.parent.mkdir(parents=True, exist_ok=True)
     arms = ",\n".join(lines)
     path.write_text(f'{{\n{head},\n"arms": {{\n{arms}\n}}\n}}\n', encoding="utf-8")
@@ -71,6 +76,11 @@ def read_entries(path: Path) -> dict[str, Entry]:
 def read_environment(path: Path) -> dict:
     """Versions and machine of the runs that `write_entries` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))["environment"]
+
+
+def read_measured(path: Path, name: str) -> dict:
+    """Figures besides the entries that `write_entries` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))[name]
 
 
 def keep(results: Path, docs: Path) -> None:

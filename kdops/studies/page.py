@@ -1,7 +1,8 @@
 """A page of docs out of a template and its experiments' results.
 
 The template is Markdown with `{{experiment NAME}}` for a table and a picture, `{{gain NAME: ARM /
-BASELINE}}` for one comparison in words, and `{{data}}`, `{{labels}}`, `{{seeds}}`.
+BASELINE}}` for one comparison in words, `{{measured NAME}}` for another table, and `{{data}}`,
+`{{labels}}`, `{{seeds}}`.
 """
 
 import re
@@ -62,10 +63,18 @@ class Page:
         name: of the page, in its pictures' file names.
         template: the Markdown.
         experiments: by the names that the marks have.
+        measured: other tables, by name.
     """
 
-    def __init__(self, name: str, template: str, experiments: Mapping[str, Experiment]):
+    def __init__(
+        self,
+        name: str,
+        template: str,
+        experiments: Mapping[str, Experiment],
+        measured: Mapping[str, Table] | None = None,
+    ):
         self.name, self.template, self.experiments = name, template, experiments
+        self.measured = measured or {}
 
     def picture(self, experiment: str) -> str:
         return f"{PICTURES}/{self.name}-{experiment}.svg"
@@ -88,6 +97,8 @@ class Page:
             return seeds_text(len(first.seeds))
         if kind == "labels":
             return str(first.setting["labels"] or FEW[first.setting["data"]])
+        if kind == "measured" and name in self.measured:
+            return self.measured[name].grid()
         experiment = self.experiments.get(name)
         if kind == "experiment" and experiment:
             title = experiment.title

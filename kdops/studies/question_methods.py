@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from .. import functional as F
 from ..methods import Method
+from ..methods.online import ONE
 from ..taps import Outputs
 
 
@@ -77,3 +78,11 @@ class RawDistances(Method):
         )
         terms["raw distances"] = self.weight * nn.functional.smooth_l1_loss(*maps)
         return terms
+
+
+class EvenONE(ONE):
+    """ONE with an ensemble of equal weights in place of the gate's."""
+
+    def gate(self, peers: Outputs) -> Tensor:
+        first = peers.logits[0]
+        return first.new_full((len(first), self.branches), 1 / self.branches)

@@ -5,13 +5,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..results.entries import keep, read_entries, write_entries
+from ..results.entries import keep, read_entries, read_measured, write_entries
 from ..training.data import load
 from ..training.logs import environment
 from ..training.setting import Setting
+from . import forks, gates
 from .page import Experiment, Page
 from .study import Arm, run
 
+MEASURED = {"forks": forks.study, "gates": gates.study}  # besides the experiments
 OWN = "kdops.studies.question_methods:"
 # the weights below were chosen as the recipes' were, see `tuning`
 EDGES = {"transforms": [], "vertex_weight": 0}
@@ -60,6 +62,8 @@ ARMS = {
     "hkd": Arm("hkd"),
     "hkd-narrow": Arm("hkd", nets={"auxiliary": "student"}),
     "hkd-direct": Arm("hkd", phase={"teacher": "teacher"}),
+    "one": Arm("one"),
+    "one-even": Arm("one", phase={"method": OWN + "EvenONE"}),
 }
 
 EXPERIMENTS = {
@@ -143,24 +147,35 @@ EXPERIMENTS = {
             ("hkd", "hkd-narrow"),
         ),
     ),
+    "gate": Experiment(
+        "ONE with its gate, and with equal weights",
+        (("one", "labels"), ("one-even", "labels"), ("one", "one-even")),
+    ),
 }
 
 
-def the_page() -> Page:
+def the_page(measured: dict) -> Page:
     template = resources.files(__package__) / "questions.md"
-    return Page("questions", template.read_text(encoding="utf-8"), EXPERIMENTS)
+    tables = {
+        "gradients": forks.gradient_table(measured["forks"]),
+        "training": forks.training_table(measured["forks"]),
+        "gates": gates.table(measured["gates"]),
+    }
+    return Page("questions", template.read_text(encoding="utf-8"), EXPERIMENTS, tables)
 
 
 def study(out: Path, setting: Setting, seeds: int, console: Console) -> Path:
     """Train what is missing; returns the file of all results."""
-    entries = run(ARMS, setting, range(seeds), out, load(setting.data), console)
+    split = load(setting.data)
+    entries = run(ARMS, setting, range(seeds), out, split, console)
+    measured = {name: study(out, split, setting, seeds) for name, study in MEASURED.items()}
     path = out / "questions.json"
-    write_entries(path, entries, environment())
+    write_entries(path, entries, environment(), measured)
     return path
 
 
 def write(results: Path, docs: Path) -> None:
     """The page DOCS/questions.md, its pictures, and the results beside it."""
     entries = read_entries(results)
-    the_page().write(docs, entries)
+    the_page({name: read_measured(results, name) for name in MEASURED}).write(docs, entries)
     keep(results, docs)
