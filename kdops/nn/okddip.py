@@ -76,6 +76,7 @@ class OKDDipLoss(Options):
         logits = [*peer_logits, leader_logits]
         check_rows("OKDDipLoss", as_batch("OKDDipLoss", logits), target, True, self.ignore_index)
         weights = shares(attention, len(logits) - 1, leader_logits)
+        weights = weights.detach() if self.grad_to == "none" else weights
         soft = self.kd_weight if len(logits) > 1 else 0.0
         composed = self.aggregate == "probabilities" and len(logits) > 1
         mixed = self.mixed_probabilities if composed else self.mixed_logits
