@@ -30,6 +30,7 @@ def test_every_method_is_here():
     assert {name for name, _ in EVERY} == set(methods.__all__) - {
         "Method",
         "Relation",
+        "online",
         "specialists",
         "temperature_range",
     }

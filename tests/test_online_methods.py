@@ -11,6 +11,7 @@ from kdops.nn import GeneralEnsembleWeights, linear_ensemble_weights
 from .cases import generator
 
 CLASSES, ROWS = 5, 16
+LAYERS = {"branch": "middle", "embedding": "embedding"}
 MAKE = {
     "DML": online.DML,
     "DML, three": lambda **o: online.DML(count=3, peer_reduction="sum", **o),
@@ -20,7 +21,7 @@ MAKE = {
     "KDCL general": lambda **o: online.KDCL(rule="general", own_images=False, **o),
     "ONE": online.ONE,
     "CL": online.Collaborative,
-    "CL, one fork": lambda **o: online.Collaborative(["middle"], fanout=[3], **o),
+    "CL, one fork": lambda **o: online.Collaborative(["branch"], fanout=[3], **o),
     "DCM": online.DCM,
     "OKDDip": lambda **o: online.OKDDip(reduction=2, **o),
     "OKDDip of nets": lambda **o: online.OKDDip(
@@ -60,7 +61,7 @@ def batch():
 def assembled(name, **options):
     """(method, group, images, labels), ready to train."""
     method, (images, labels) = MAKE[name](**options), batch()
-    group = method.assemble(make_net, {"embedding": "embedding"})
+    group = method.assemble(make_net, LAYERS)
     with torch.no_grad():
         method.prepare(group.eval()(images), None)
     return method, group.train(), images, labels
@@ -134,7 +135,10 @@ def test_turns_of_dml():
     for turn in range(method.turns):
         method.turn = group.active = turn
         optimizer.zero_grad()
-        method(group(images), labels).backward()
+        peers = group(images)
+        loss = method(peers, labels)
+        loss.backward()
+        assert loss.item() == pytest.approx(method.loss(peers.logits, labels)[turn].item())
         slopes = [[x.grad for x in net.parameters()] for net in group.nets]
         assert all(x is not None for x in slopes[turn])
         assert all(x is None for x in slopes[1 - turn])
@@ -147,7 +151,7 @@ def test_turns_of_dml():
 @pytest.mark.parametrize("rule", ["general", "linear"])
 def test_held_out_rows(rule):
     """KDCL's weights come from them, stay until the next call, and go with a checkpoint."""
-    options = {"own_images": False, "fit_on": "held_out", "rule": rule}
+    options = {"own_images": False, "fit_on": "held_out", "rule": rule, "nonneg": False}
     method, group, images, labels = assembled("KDCL", **options)
     assert method.held_out and method.ensemble_weights.tolist() == [0.5, 0.5]
     peers = group.eval()(images)
@@ -155,7 +159,7 @@ def test_held_out_rows(rule):
     for rows in (slice(0, 8), slice(8, 16)):
         logits = [x[rows].detach() for x in peers.logits]
         method.fit_held_out(logits, labels[rows])
-        fit = GeneralEnsembleWeights(2)
+        fit = GeneralEnsembleWeights(2, nonneg=False)
         fit.update(logits, labels[rows])
         linear = linear_ensemble_weights(logits, labels[rows])
         expected = fit.solve() if rule == "general" else linear
@@ -225,7 +229,7 @@ def test_okddip_attends_by_embeddings():
 @pytest.mark.parametrize("name", ["ONE", "OKDDip"])
 def test_unprepared(name):
     method = MAKE[name]()
-    group = method.assemble(make_net, {"embedding": "embedding"})
+    group = method.assemble(make_net, LAYERS)
     images, labels = batch()
     with pytest.raises(RuntimeError, match=r"call prepare\(student, teacher\) first"):
         method(group(images), labels)
@@ -245,7 +249,9 @@ BAD = {
     "fit_on must be one of": lambda: online.KDCL(fit_on="test"),
     "branches must be >= 1": lambda: online.ONE(branches=0),
     "beta must be in": lambda: online.Collaborative(beta=2.0),
-    "fanout must have a number": lambda: online.Collaborative(fanout=[2]).assemble(make_net, {}),
+    "fanout must have a number": lambda: online.Collaborative(fanout=[2]).assemble(
+        make_net, LAYERS
+    ),
     "mask must be 6 x 6": lambda: online.DCM(mask=[[0.0]]),
     "based must be one of": lambda: online.OKDDip(based="stem"),
     "peers must be >= 1": lambda: online.OKDDip(peers=0),

@@ -112,7 +112,7 @@ def linear_ensemble_weights(logits: Peers, target: Tensor, *, ignore_index: int 
             return torch.full_like(w, torch.nan)
         if w @ slope - slope.min() <= TOLERANCE * slope.abs().max():
             break
-        ridge = 1e-12 * curvature.diagonal().mean() + 1e-30
+        ridge = 1e-12 * curvature.diagonal().mean()
         curvature = curvature + ridge * torch.eye(count, dtype=torch.float64)
         step = simplex_minimum(curvature, slope - curvature @ w) - w
         w, value, moved = _along(function, w, step, value, (slope @ step).item())

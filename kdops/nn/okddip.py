@@ -76,6 +76,7 @@ class OKDDipLoss(Options):
         logits = [*peer_logits, leader_logits]
         check_rows("OKDDipLoss", as_batch("OKDDipLoss", logits), target, True, self.ignore_index)
         weights = shares(attention, len(logits) - 1, leader_logits)
+        weights = weights.detach() if self.grad_to == "none" else weights
         soft = self.kd_weight if len(logits) > 1 else 0.0
         composed = self.aggregate == "probabilities" and len(logits) > 1
         mixed = self.mixed_probabilities if composed else self.mixed_logits
@@ -116,12 +117,11 @@ class OKDDipLoss(Options):
         """The peers' log-probabilities, (..., P, C), and their shares, (..., K, P): detached where
         they are constants, and of rows that do not count nothing."""
         peers = logits[:-1] if self.grad_to == "all" else [x.detach() for x in logits[:-1]]
-        shares = weights[..., :-1] if self.grad_to != "none" else weights[..., :-1].detach()
         counted = (target != self.ignore_index)[..., None]
         wide = accumulation_dtype(logits[-1].dtype)
         peers = [torch.where(counted, x.to(wide), 0) / self.temperature for x in peers]
         logs = torch.stack([x.log_softmax(-1) for x in peers], -2)
-        return logs, torch.where(counted[..., None], shares.to(wide), 1 / len(peers))
+        return logs, torch.where(counted[..., None], weights[..., :-1].to(wide), 1 / len(peers))
 
 
 def shares(attention: Tensor | None, count: int, leader: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class Collaborative(Online):
 
     def __init__(
         self,
-        at: Sequence[str] = ("middle", "embedding"),
+        at: Sequence[str] = ("branch", "embedding"),
         *,
         fanout: Sequence[int] = (2, 2),
         rescale: bool = True,

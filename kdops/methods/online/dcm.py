@@ -33,7 +33,7 @@ class DCM(Online):
 
     def __init__(
         self,
-        at: Sequence[str] = ("middle", "embedding"),
+        at: Sequence[str] = ("branch", "embedding"),
         *,
         count: int = 2,
         builder: Builder | None = None,

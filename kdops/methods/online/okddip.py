@@ -35,7 +35,7 @@ class OKDDip(Online):
 
     def __init__(
         self,
-        at: str = "middle",
+        at: str = "branch",
         *,
         peers: int = 3,
         based: str = "branch",

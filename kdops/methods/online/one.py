@@ -32,7 +32,7 @@ class ONE(Online):
 
     def __init__(
         self,
-        at: str = "middle",
+        at: str = "branch",
         *,
         branches: int = 3,
         temperature: float = 3.0,
