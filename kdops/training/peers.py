@@ -83,7 +83,7 @@ def assemble(fabric: Fabric, method: Online, make_net: MakeNet, layers: dict[str
     if not isinstance(fabric.strategy, OwnNets):
         return group
     name = type(method).__name__
-    if not method.separable:
+    if not method.separable or group.own_rows:
         raise ValueError(f"one peer a process: {name}'s peers must be trained together")
     if group.count != fabric.world_size:
         raise ValueError(
