@@ -248,7 +248,7 @@ def test_data_parallel_peers_have_the_curve_of_one_process(tmp_path, options):
     ],
 )
 def test_one_peer_a_process(tmp_path, method, options):
-    """The curve and the peers of one process, and a run that one process may go on with."""
+    """The curve and the peers of one process, and its checkpoint."""
     arguments = ["--recipe", recipe(tmp_path, options, method), *QUICK]
     assert distill(*arguments, "--out", tmp_path / "one") == 0
     apart = [*arguments, "--one-peer-a-process", "--out", tmp_path / "two"]
@@ -263,6 +263,18 @@ def test_one_peer_a_process(tmp_path, method, options):
     ]
     for each in ("objective", "optimizer"):
         torch.testing.assert_close(weights[1][each], weights[0][each], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_processes_go_on_with_the_run_of_one(tmp_path):
+    arguments = ["--recipe", "dml", *QUICK, "--steps", "300"]
+    assert distill(*arguments, "--out", tmp_path / "whole") == 0
+    out = tmp_path / "killed"
+    killed_at(started(*arguments, "--out", out), out / "seed0" / "student.ckpt")
+    finished(started(*arguments, "--one-peer-a-process", "--out", out, processes=2))
+    assert result(out)["processes"] == 2
+    for ours, theirs in zip(history(out), history(tmp_path / "whole"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
 
 
 @pytest.mark.slow
