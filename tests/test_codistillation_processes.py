@@ -12,7 +12,7 @@ pytest.importorskip("lightning_fabric", reason="needs the extra kdops[train]")
 
 from kdops.recipes import reading
 from kdops.recipes.schema import Recipe
-from kdops.training import apart, batches, command
+from kdops.training import apart, batches, command, records
 from kdops.training.data import load
 
 from .test_training_loop import distill, finished, killed_at, result, started
@@ -103,6 +103,7 @@ def test_a_peer_starts_when_the_other_is_done(tmp_path, recipe):
     for peer in (0, 1, 0):
         assert distill(*arguments(recipe, out, peer, steps=60)) == 0
     ages = result(out)["peers"]["ages"]
+    assert 0 < result(out)["peers"]["churn"] < 100
     assert ages[0]["1"]["batches"] == 0
     assert ages[1]["0"] == {"batches": 40, "mean": -20.5, "largest": -1}
 
@@ -149,6 +150,15 @@ def test_other_peers_of_another_run(tmp_path, recipe, capsys):
     assert distill(*arguments(recipe, tmp_path / "x", 1, steps=22)) == 2
     text = " ".join(capsys.readouterr().out.split())
     assert "holds runs of another configuration (setting.steps differ)" in text
+
+
+def test_a_folder_that_another_claims_at_the_same_time(tmp_path, monkeypatch):
+    def late(path, content):
+        path.write_text('{"setting": {"steps": 1}}')
+
+    monkeypatch.setattr(records, "write_json", late)
+    with pytest.raises(ValueError, match="another configuration"):
+        records.claim(tmp_path, {"setting": {"steps": 2}})
 
 
 def test_under_torchrun_a_rank_is_a_peer(monkeypatch):
