@@ -13,7 +13,7 @@ import kdops
 from kdops.recipes.schema import make_method
 from kdops.results.compare import Entry
 from kdops.results.entries import read_entries, write_entries
-from kdops.studies import command, questions, tuning
+from kdops.studies import command, forks, gates, questions, tuning
 from kdops.studies.page import Experiment, Page
 from kdops.studies.question_methods import RawDistances, SoftEdges
 from kdops.studies.study import Arm, recipe_of
@@ -261,8 +261,15 @@ def test_quick_study(tmp_path, monkeypatch, capsys):
     template = "{{seeds}} {{data}} {{gain x: edges / labels}}\n{{experiment x}}\n"
     pairs = (("edges", "labels"), ("soft-edges", "labels"), ("hkd-direct", "labels"))
     monkeypatch.setattr(questions, "ARMS", {x: questions.ARMS[x] for x in names})
-    page = Page("questions", template, {"x": Experiment("Title", pairs)})
-    monkeypatch.setattr(questions, "the_page", lambda: page)
+    template += "{{measured gates}}\n{{measured training}}\n"
+
+    def the_page(measured):
+        tables = {"gates": gates.table(measured["gates"])}
+        tables["training"] = forks.training_table(measured["forks"])
+        return Page("questions", template, {"x": Experiment("Title", pairs)}, tables)
+
+    monkeypatch.setattr(questions, "the_page", the_page)
+    monkeypatch.setattr(forks, "PROBES", 5)
     out, docs, again = tmp_path / "out", tmp_path / "docs", tmp_path / "again"
     arguments = ["questions", "--quick", "--out", str(out), "--docs", str(docs)]
     assert command.main(arguments) == 0
@@ -274,6 +281,11 @@ def test_quick_study(tmp_path, monkeypatch, capsys):
     assert command.main(["questions", "--from-json", str(kept), "--docs", str(again)]) == 0
     assert (again / "questions.md").read_text() == text
     assert set(json.loads(kept.read_text())["arms"]) == names
+    assert "| Adam, rescaled forks |" in text and "| even rows, % |" in text
+    found = json.loads((out / "forks.json").read_text())["found"]
+    assert found["sum / H, rate * H"]["distance"] == [0.0]
+    variances = {name: found[name]["stem variance"][0] for name in ("sum", "rescaled forks")}
+    assert variances["rescaled forks"] == pytest.approx(variances["sum"] / 16)
 
 
 def test_wrong_arguments(tmp_path, capsys):
