@@ -7,7 +7,7 @@ import torch
 
 import kdops
 
-from .peer_cases import STEMS
+from .peer_calls import STEMS
 
 LOGITS = torch.randn(3, 4, 5)
 TARGET = torch.tensor([0, 1, -100, 4])

@@ -5,7 +5,7 @@ import torch
 import torch._dynamo
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from .peer_cases import BY_NAME, CASES
+from .peer_calls import BY_NAME, CASES
 
 SOME = [
     BY_NAME[name]

@@ -8,7 +8,7 @@ import torch
 import kdops
 from kdops.functional import _peers
 
-from .peer_cases import CASES, STEMS
+from .peer_calls import CASES, STEMS
 
 LABELLED = [case for case in CASES if case.labels]
 FORMS = ("stacked", "list")

@@ -7,7 +7,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from kdops import reference
 from kdops.reference.peers import Rows, targets
 
-from .peer_cases import BY_NAME, CASES
+from .peer_calls import BY_NAME, CASES
 
 REDUCTIONS = ("batchmean", "sum", "none")
 EVERYTHING = {"check_batched_grad": True, "check_grad_dtypes": True, "nondet_tol": 0.0}
