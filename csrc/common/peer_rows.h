@@ -11,8 +11,6 @@
 
 namespace kdops {
 
-constexpr int kMostPeers = 16;
-
 // Arguments of both ops.
 struct PeerLoss {
   const char* name;

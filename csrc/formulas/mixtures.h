@@ -22,11 +22,14 @@ namespace kdops {
 enum MixtureRule { kWeights, kMinLogit, kNaive };
 enum TargetGrad { kNoTargetGrad, kWeightsGrad, kAllGrad };
 
-// sum_k w_k - 1, and 0 for weights that sum to 1 but for their rounding.
 template <class T>
-KDOPS_HD double excess(double sum, int peers) {
-  const double excess = sum - 1, rounding = peers * double(std::numeric_limits<T>::epsilon());
-  return excess < rounding && excess > -rounding ? 0.0 : excess;
+constexpr T kEpsilon = std::numeric_limits<T>::epsilon();
+
+// sum_k w_k - 1, and 0 for weights that sum to 1 but for their rounding.
+template <class T, class Sum>
+KDOPS_HD Sum excess(Sum sum, int peers) {
+  const Sum excess = sum - 1, rounding = peers * Sum(kEpsilon<T>);
+  return excess < rounding && excess > -rounding ? Sum(0) : excess;
 }
 
 // One class of dL/dt for the KLs: scale is soft_weight / T; log_ratios is -R. Nothing goes to a

@@ -23,6 +23,8 @@
 
 namespace kdops {
 
+constexpr int kMostPeers = 16;
+
 template <class T>
 constexpr T kLacking =
     -std::numeric_limits<T>::infinity();  // the logit of a class that is not there
@@ -101,8 +103,15 @@ KDOPS_HD PairTerms<V> pair_terms(V p_i, V p_j, V u) {
   return {square < one ? near_i : far_i, square < one ? near_j : far_j};
 }
 
-// The same of plain rows: a class that both lack is dropped; one that the learning peer alone lacks
-// makes its loss infinite, one that its target alone lacks adds the peer's own p.
+// p_i - p_j of one class from u = log p_i - log p_j; beyond |u| = 1 from p_i and p_j themselves.
+template <class T, class V>
+KDOPS_HD V share_difference(V p_i, V p_j, V u) {
+  const V near = p_j * (u + phi_both<T>(u).plus);
+  return u * u < V{} + T(1) ? near : p_i - p_j;
+}
+
+// pair_terms of plain rows: a class that both lack is dropped; one that the learning peer alone
+// lacks makes its loss infinite, one that its target alone lacks adds the peer's own p.
 template <class T, class V>
 KDOPS_HD PairTerms<V> plain_pair_terms(V d_i, V d_j, V p_i, V p_j, V u) {
   const PairTerms<V> terms = pair_terms<T>(p_i, p_j, u);
