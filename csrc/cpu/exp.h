@@ -117,6 +117,20 @@ KDOPS_INLINE Exp2m1<V> exp2m1(V v) {
 }
 
 template <class V>
+struct ExpBoth {
+  V value, less_one;  // 2^v and 2^v - 1
+};
+
+template <class V>
+KDOPS_INLINE ExpBoth<V> exp2_both(V v) {
+  constexpr auto ln2 = element_t<V>(kLn2);
+  const ExpParts<V> y = exp_parts(clamped(v));
+  const V scale = scaled(V{} + 1, y.n);
+  const V tail = scale * ((y.p * y.square + y.r) * ln2);
+  return {tail + scale, tail + (scale - 1)};
+}
+
+template <class V>
 KDOPS_INLINE V exp(V x) {
   return exp2(x * element_t<V>(kLog2E));
 }

@@ -13,7 +13,6 @@ from . import _dispatch
 from ._dispatch import eager_apply, in_full_precision, native, second_order
 from ._rows import REDUCTIONS, accumulation_dtype, same_dtype
 
-SERVED = False  # until the kernels are there
 MOST_PEERS = 16  # of the kernels
 Peers = Tensor | Sequence[Tensor]
 
@@ -151,9 +150,7 @@ class PeerLoss:
     ) -> tuple[Tensor, Tensor]:
         """The loss of checked arguments; `served` is false for what the kernel has not."""
         tensors = (*batch.tensors, weights, target)
-        if not (
-            SERVED and served and batch.count <= MOST_PEERS and native(self.name, *batch.tensors)
-        ):
+        if not (served and batch.count <= MOST_PEERS and native(self.name, *batch.tensors)):
             return in_full_precision(_formula, tensors, (self, batch.stacked, scalars))
         grads = torch.is_grad_enabled()
         if not (grads and any([x is not None and x.requires_grad for x in tensors])):

@@ -1,0 +1,110 @@
+// One block of a row of K peers: the members' softmaxes, and sums over pairs of them.
+#pragma once
+
+#include "cpu/peer_job.h"
+
+namespace kdops {
+
+template <class T>
+struct BlockSums {
+  double f, h;
+  T highest, lowest;  // of d
+};
+
+template <class V, class F>
+KDOPS_INLINE void each(int64_t size, F f) {
+  constexpr int L = lanes<element_t<V>, sizeof(V)>;
+  for (int64_t i = 0; i < size; i += L) f(i);
+}
+
+// Turns d into f = e exp(d / T) and h = e expm1(d / T).
+template <class V, class T = element_t<V>>
+KDOPS_INLINE BlockSums<T> near_exps(int64_t size, T rate, const T* e, const T* d, T* f, T* h) {
+  V sum_f{}, sum_h{}, highest = V{} - kInfinity<T>, lowest = V{} + kInfinity<T>;
+  each<V>(size, [&](int64_t i) KDOPS_BODY {
+    const V exp_0 = load<T, sizeof(V)>(e + i), d_i = load<T, sizeof(V)>(d + i);
+    const ExpBoth<V> y = exp2_both(d_i * rate);
+    const V f_i = exp_0 * y.value, h_i = exp_0 * y.less_one;
+    sum_f += f_i, sum_h += h_i;
+    highest = max(highest, d_i), lowest = min(lowest, d_i);
+    store(f + i, f_i);
+    store(h + i, h_i);
+  });
+  return {sum(sum_f), sum(sum_h), max(highest), -max(V{} - lowest)};
+}
+
+// f = exp(d / T).
+template <class V, class T = element_t<V>>
+KDOPS_INLINE double plain_exps(int64_t size, T rate, const T* d, T* f) {
+  V sum_f{};
+  each<V>(size, [&](int64_t i) KDOPS_BODY {
+    const V f_i = exp2(load<T, sizeof(V)>(d + i) * rate);
+    sum_f += f_i;
+    store(f + i, f_i);
+  });
+  return sum(sum_f);
+}
+
+// p from f, and p - p_0 from h.
+template <class V, class T = element_t<V>>
+KDOPS_INLINE void normalise(int64_t size, const Member& m, const Member& first, const T* e, T* f,
+                            T* h) {
+  const V inverse = broadcast<T, sizeof(V)>(T(1 / m.z));
+  const double shift = m.h / first.z;
+  if (std::abs(shift) <= 0.5) {
+    const V x = broadcast<T, sizeof(V)>(T(shift));
+    each<V>(size, [&](int64_t i) KDOPS_BODY {
+      const V h_i = load<T, sizeof(V)>(h + i), exp_0 = load<T, sizeof(V)>(e + i);
+      store(h + i, from_peer_0(h_i, exp_0, x, inverse));
+      store(f + i, load<T, sizeof(V)>(f + i) * inverse);
+    });
+    return;
+  }
+  const V inverse_0 = broadcast<T, sizeof(V)>(T(1 / first.z));
+  each<V>(size, [&](int64_t i) KDOPS_BODY {
+    const V p = load<T, sizeof(V)>(f + i) * inverse;
+    store(f + i, p);
+    store(h + i, p - load<T, sizeof(V)>(e + i) * inverse_0);
+  });
+}
+
+template <class V, class T = element_t<V>>
+KDOPS_INLINE void scale(int64_t size, double by, T* x) {
+  const V factor = broadcast<T, sizeof(V)>(T(by));
+  each<V>(size, [&](int64_t i) KDOPS_BODY { store(x + i, load<T, sizeof(V)>(x + i) * factor); });
+}
+
+struct PairSums {
+  double of_i, of_j;
+};
+
+// sum p_j phi(u) and, where both are wanted, sum p_i phi(-u).
+template <class V, bool kPlain, bool kBoth, class T = element_t<V>>
+KDOPS_INLINE PairSums pair_sums(int64_t size, T inverse_t, T log_ratio, const T* d_i, const T* d_j,
+                                const T* p_i, const T* p_j) {
+  V of_i{}, of_j{};
+  each<V>(size, [&](int64_t c) KDOPS_BODY {
+    const V di = load<T, sizeof(V)>(d_i + c), dj = load<T, sizeof(V)>(d_j + c);
+    const V pi = load<T, sizeof(V)>(p_i + c), pj = load<T, sizeof(V)>(p_j + c);
+    const V u = (di - dj) * inverse_t - log_ratio;
+    const PairTerms<V> terms =
+        kPlain ? plain_pair_terms<T>(di, dj, pi, pj, u) : pair_terms<T>(pi, pj, u);
+    of_i += terms.of_i;
+    if constexpr (kBoth) of_j += terms.of_j;
+  });
+  return {sum(of_i), sum(of_j)};
+}
+
+// The sum of x, without the one at `place` if that is in it.
+template <class V, class T = element_t<V>>
+KDOPS_INLINE double sum_but(int64_t size, int64_t place, T* x) {
+  T kept = 0;
+  const bool inside = place >= 0 && place < size;
+  if (inside) std::swap(kept, x[place]);
+  V total{};
+  each<V>(size, [&](int64_t i) KDOPS_BODY { total += load<T, sizeof(V)>(x + i); });
+  if (inside) x[place] = kept;
+  return sum(total);
+}
+
+}  // namespace kdops
