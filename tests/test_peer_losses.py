@@ -96,6 +96,23 @@ def test_reductions(backend, reduction):
     check(KL, logits, None, reduction=reduction, scale_t2=False)
 
 
+@pytest.mark.parametrize("classes", [24, 25])
+def test_unaligned(backend, classes):
+    """Not a bit differs from that of plain tensors, wherever the peers' memory begins."""
+    logits, target = peers(3, 5, classes), labels(5, classes)
+    moved = torch.empty(logits.numel() + 1)[1:].view(logits.shape).copy_(logits)
+    turned = logits.mT.contiguous().mT
+    for function in (KL, MIX):
+        plain = answers(function, logits, target, ce_weight=1.0)
+        for listed in (False, True):
+            for x in (moved, turned):
+                x = x.requires_grad_()
+                given = list(x.unbind()) if listed else x
+                value = function(given, target, ce_weight=1.0)
+                (slope,) = torch.autograd.grad(value, x, upstream(value))
+                assert torch.equal(value, plain[0]) and torch.equal(slope, plain[2])
+
+
 def test_who_learns_from_whom(backend):
     """Weights of every pair's own, a peer without teachers, one without a gradient."""
     logits, target = peers(4, 6, 30), labels(6, 30)

@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from .. import peer_cases
 from ..cases import CASES, call
 from ..metrics import value_and_gradient
 from .batches import batch, equal, weights_of
 
+CASES = [*CASES, *peer_cases.CASES]
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 CYCLES = 40_000_000  # of the producer's sleep: some 20 ms
 
