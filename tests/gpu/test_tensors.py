@@ -9,14 +9,14 @@ import torch
 import kdops
 from kdops import nn
 
-from .. import cases, peer_cases
+from .. import cases, stacked_peers
 from ..cases import DTYPES, LOSSES, ONE_TO_MANY, PLAIN, call
 from ..metrics import gradient_error, oracle, upstream, value_and_gradient, value_error
 from ..test_accuracy import conditioned
 from ..test_views import LAYOUTS
 from .batches import batch, close, equal, weights_of
 
-CASES = [*cases.CASES, *peer_cases.CASES]
+CASES = [*cases.CASES, *stacked_peers.CASES]
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 matrices = pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
 losses = pytest.mark.parametrize("case", LOSSES, ids=lambda case: case.name)
