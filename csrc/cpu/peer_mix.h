@@ -76,20 +76,27 @@ KDOPS_INLINE void least_d(const PeerJob<S>& job, const PeerScratch<T>& s, const 
                           int64_t offset, int64_t n, T lift) {
   using V = vec<T, W>;
   using I = integers_t<V>;
-  T *const least = s.work(), *const out = s.d(job.peers);
+  T *const least = s.work(), *const rest = s.flow(0), *const out = s.d(job.peers);
   for (int k = 0; k < job.peers; ++k) {
     const S* const z = job.logits[k] + offset;
-    const V zero{};
     const I bit = I{} + (1 << k);
     Columns<S, W>{z, z, n}.sweep([&](int64_t i, V x, V, auto) KDOPS_BODY {
-      const V mine = x - mix.label[k], d = load<T, W>(s.d(k) + i) - mix.label_d[k] + lift;
-      const V before = k == 0 ? zero + kInfinity<T> : load<T, W>(least + i);
-      const I bits = k == 0 ? I{} : bits_as<I>(load<T, W>(s.ties() + i));
-      const I both = bits | bit;
-      const I tied = mine == before ? both : bits;
-      store(s.ties() + i, bits_as<V>(mine < before ? bit : tied));
-      store(out + i, mine < before ? d : (k == 0 ? d : load<T, W>(out + i)));
-      store(least + i, min(mine, before));
+      const Difference<V> mine = difference(x, broadcast<T, W>(mix.label[k]));
+      const V d = load<T, W>(s.d(k) + i) - mix.label_d[k] + lift;
+      if (k == 0) {
+        store(out + i, d), store(least + i, mine.value), store(rest + i, mine.error);
+        store(s.ties() + i, bits_as<V>(bit));
+        return;
+      }
+      // Positive where the least so far is larger.
+      const V by_value = load<T, W>(least + i) - mine.value;
+      const V by = by_value == V{} ? load<T, W>(rest + i) - mine.error : by_value;
+      const I bits = bits_as<I>(load<T, W>(s.ties() + i)), both = bits | bit;
+      const I tied = by == V{} ? both : bits;
+      store(s.ties() + i, bits_as<V>(by > V{} ? bit : tied));
+      store(out + i, by > V{} ? d : load<T, W>(out + i));
+      store(least + i, by > V{} ? mine.value : load<T, W>(least + i));
+      store(rest + i, by > V{} ? mine.error : load<T, W>(rest + i));
     });
   }
 }

@@ -86,8 +86,8 @@ KDOPS_PEER_ROWS(Half)
 // All rows, and the reduced values.
 template <class S, class T = acc_t<S>>
 void run(const PeerJob<S>& job, int64_t counted, const PeerOutputs& outputs, const Tensor& like) {
-  const int64_t per_group = (job.rows + kGroups - 1) / kGroups;
-  const int64_t groups = job.rows == 0 ? 0 : (job.rows + per_group - 1) / per_group;
+  const int64_t per_group = std::max<int64_t>(1, (job.rows + kGroups - 1) / kGroups);
+  const int64_t groups = (job.rows + per_group - 1) / per_group;
   const int64_t weights =
       job.weights_gradient && !job.mixture->weights_of_rows ? int64_t(job.targets) * job.peers : 0;
   const int64_t each = job.terms() + weights;

@@ -32,9 +32,8 @@ constexpr T kLacking =
 // d_i of a near row: `offset` is the peers' difference at the top. A class that both lack has 0.
 template <class T, class V>
 KDOPS_HD V peer_difference(V z, V z0, Difference<V> offset) {
-  const V d = relative(difference(z, z0), offset), lacking = V{} + kLacking<T>;
-  const V where_z0_lacks = z == lacking ? V{} : d;
-  return z0 == lacking ? where_z0_lacks : d;
+  const V d = relative(difference(z, z0), offset), larger = z0 > z ? z0 : z;
+  return larger == V{} + kLacking<T> ? V{} : d;
 }
 
 // Whether a near row may be taken for near: its largest d_i / T is below this, its least above

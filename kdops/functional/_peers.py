@@ -10,7 +10,14 @@ from torch.autograd import Function
 
 from .. import _checks
 from . import _dispatch
-from ._dispatch import eager_apply, in_full_precision, native, second_order
+from ._dispatch import (
+    _compiling,
+    _keeps_graph,
+    eager_apply,
+    in_full_precision,
+    native,
+    second_order,
+)
 from ._rows import REDUCTIONS, accumulation_dtype, same_dtype
 
 MOST_PEERS = 16  # of the kernels
@@ -146,9 +153,19 @@ class PeerLoss:
         weights: Tensor | None,
         target: Tensor | None,
         scalars: tuple,
+        reads: int | None,
         served: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """The loss of checked arguments; `served` is false for what the kernel has not."""
+        """The loss of checked arguments; `reads`: ignore_index where the labels are read; `served`
+        is false for what the kernel has not."""
+        try:
+            return self._value(batch, weights, target, scalars, served)
+        except (RuntimeError, IndexError):
+            if reads is not None and not _compiling():
+                _checks.label_range(self.name, target, batch.tensors[0].shape[-1], reads)
+            raise
+
+    def _value(self, batch, weights, target, scalars, served):
         tensors = (*batch.tensors, weights, target)
         if not (served and batch.count <= MOST_PEERS and native(self.name, *batch.tensors)):
             return in_full_precision(_formula, tensors, (self, batch.stacked, scalars))
@@ -156,7 +173,7 @@ class PeerLoss:
         if not (grads and any([x is not None and x.requires_grad for x in tensors])):
             value, terms, *_ = self.op(batch, weights, target, scalars, 0)
             return value, terms
-        apply = _NativePeers.apply if torch.compiler.is_compiling() else _apply_peers
+        apply = _NativePeers.apply if _compiling() else _apply_peers
         return apply(self, batch.stacked, scalars, *tensors)
 
 
@@ -174,6 +191,7 @@ class _NativePeers(Function):
         batch = Batch(tuple(logits), stacked)
         value, terms, *gradients = loss.op(batch, weights, target, scalars, wanted)
         ctx.mark_non_differentiable(terms)
+        ctx.set_materialize_grads(False)  # or backward gets zeros for the terms
         ctx.call = loss, stacked, scalars
         ctx.save_for_backward(*tensors, *gradients)
         return value, terms
@@ -189,13 +207,15 @@ class _NativePeers(Function):
                 return _formula(tensors, scalars)[0]
 
             found = _dispatch.gradient_graph(value, tensors, ctx.call, wanted, upstream)
+        elif _is_ones(upstream) and not _keeps_graph():  # nothing is multiplied, nothing copied
+            found = gradients
         else:
             found = [
                 _scaled(ctx.call, gradient, tensors, i, upstream)
                 for i, gradient in zip(wanted, gradients, strict=True)
             ]
-        placed = dict(zip(wanted, found, strict=True))
-        return None, None, None, *(placed.get(i) for i in range(len(needs)))
+        found = iter(found)
+        return None, None, None, *[next(found) if need else None for need in needs]
 
 
 _apply_peers = eager_apply(_NativePeers)
@@ -210,8 +230,6 @@ def _scaled(call: tuple, gradient: Tensor, tensors: tuple, i: int, upstream: Ten
     if loss.per_peer and not stacked:
         return _dispatch._scaled(gradient, upstream[i])
     if stacked and (loss.per_peer or upstream.dim()):
-        if _is_ones(upstream):
-            return _dispatch._scaled(gradient, upstream.new_ones(()))
         missing = gradient.dim() - 1 - upstream.dim()
         each = upstream[(..., *(None,) * missing)] if loss.per_peer else upstream
         upstream = each.expand(gradient.shape[:-1])
@@ -220,5 +238,10 @@ def _scaled(call: tuple, gradient: Tensor, tensors: tuple, i: int, upstream: Ten
 
 def _is_ones(upstream: Tensor) -> bool:
     """Whether nothing is to be multiplied; no GPU is asked, for it would be waited for."""
-    known = upstream.device.type == "cpu" and not torch.compiler.is_compiling()
-    return known and upstream.dim() == 1 and bool((upstream == 1).all())
+    if _compiling() or upstream.is_cuda or upstream.dim() > 1 or upstream.numel() > MOST_PEERS:
+        return False
+    try:
+        values = upstream.tolist()
+    except RuntimeError:  # a batched upstream (is_grads_batched) has no values to read
+        return False
+    return values == 1 or values == [1.0] * upstream.numel()

@@ -90,9 +90,9 @@ def _others(batch: Batch) -> Tensor:
     count, first = batch.count, batch.first
     if count == 1:
         warn_alone("mixture_kl")
-    weights = torch.full((count, count), 1 / max(1, count - 1), dtype=torch.float64)
-    weights.fill_diagonal_(float(count == 1))
-    return weights.to(first.device, accumulation_dtype(first.dtype))
+    dtype, device = accumulation_dtype(first.dtype), first.device
+    weights = torch.full((count, count), 1 / max(1, count - 1), dtype=dtype, device=device)
+    return weights.fill_diagonal_(float(count == 1))
 
 
 def _weights(batch: Batch, weights: Tensor | None, rule: str) -> Tensor | None:
@@ -205,9 +205,9 @@ def mixture_kl(
     scalars += (reduction, ignore_index, scale_t2, target_grad)
     # Unreduced, the rows' upstream gradients have no single gradient of weights that all share.
     shared = weights is not None and weights.requires_grad and weights.dim() == 2
-    value, terms = _loss(
-        batch, weights, target, scalars, served=not (shared and reduction == "none")
-    )
+    reads = ignore_index if labels else None
+    served = not (shared and reduction == "none")
+    value, terms = _loss(batch, weights, target, scalars, reads, served=served)
     if not return_terms:
         return value
     ce, kl, ensemble = terms.split([batch.count, batch.count, len(terms) - 2 * batch.count])

@@ -151,10 +151,12 @@ def mutual_kl(
     _checks.one_of("mutual_kl", "reduction", reduction, REDUCTIONS)
     batch = as_batch("mutual_kl", logits)
     ce_weights = per_peer("mutual_kl", "ce_weight", ce_weight, batch.count)
-    check_rows("mutual_kl", batch, target, any(ce_weights), ignore_index)
+    labels = any(ce_weights)
+    check_rows("mutual_kl", batch, target, labels, ignore_index)
     weights = _matrix(weights, batch.count)
     scalars = (weights, ce_weights, temperature, reduction, ignore_index, scale_t2, peer_grad)
-    losses, terms = _loss(batch, None, target, scalars, served=not peer_grad)
+    reads = ignore_index if labels else None
+    losses, terms = _loss(batch, None, target, scalars, reads, served=not peer_grad)
     if not return_terms:
         return losses
     ce, kl = terms.unflatten(0, (2, batch.count))
