@@ -25,6 +25,27 @@ def soft_cross_entropy(student, teacher, temperature=1.0):
     return F.cross_entropy(student / temperature, p) * temperature**2
 
 
+def mutual_kl(peers, teacher, target):
+    """The sum of all peers' losses: the KLs to the others on average, and the cross-entropy."""
+    logs = F.log_softmax(peers, -1)
+    total = sum(F.cross_entropy(x, target) for x in peers)
+    for i, own in enumerate(logs):
+        for j, other in enumerate(logs.detach()):
+            if i != j:
+                soft = F.kl_div(own, other, reduction="batchmean", log_target=True)
+                total = total + soft / (len(logs) - 1)
+    return total
+
+
+def mixture_kl(peers, teacher, target):
+    """Each learns from the mean of the others' logits, and from the labels."""
+    others = (peers.sum(0) - peers) / (len(peers) - 1)
+    total = sum(F.cross_entropy(x, target) for x in peers)
+    for own, mean in zip(F.log_softmax(peers, -1), F.log_softmax(others, -1), strict=True):
+        total = total + F.kl_div(own, mean, reduction="batchmean", log_target=True)
+    return total
+
+
 def accumulation(x: Tensor) -> Tensor:
     """Half types in float32: torch.cdist has none, and 1e-12 is 0 in float16."""
     return x if x.dtype == torch.float64 else x.float()

@@ -12,6 +12,6 @@ def exact(workload, student: Tensor, teacher: Tensor, options: dict, rows: int =
     if workload.case.stem == "rkd_angle_loss":
         return eager.angle_loss_and_gradient(student.double(), teacher.double())
     if len(student) <= rows:
-        student, teacher = student.double(), teacher.double()
+        student, teacher = student.double(), None if teacher is None else teacher.double()
     student = student.detach().requires_grad_()
     return measure.result(getattr(eager, workload.case.stem), student, teacher, options)

@@ -5,6 +5,7 @@ import os
 import torch
 
 from kdops.functional._maps import map_output
+from kdops.functional._peers import Batch, peer_outputs
 from kdops.functional._relations import relation_outputs
 from kdops.functional._rows import row_outputs
 
@@ -65,6 +66,57 @@ def _scale(gradient, upstream):
     build.load("rows").scale(name(gradient), array(gradient), *inputs(upstream))
 
 
+def _rows_of_peers(batch, tensors):
+    """Each peer's (rows, C), of the logits or of their gradients; None stays."""
+    each = tensors[0] if batch.stacked and tensors[0] is not None else tensors
+    each = [None] * batch.count if each[0] is None and batch.stacked else each
+    return [None if x is None else x.reshape(-1, x.shape[-1]) for x in each]
+
+
+def _peers(batch, target, loss, outputs, wanted):
+    """The arguments of a kernel of peers: (loss, inputs, outputs, limits), and what is left of the
+    outputs: the weights' gradient, or nothing."""
+    peers = build.load("peers")
+    losses, terms, *left = outputs
+    left = iter(left)
+    gradients = [next(left) if wanted >> i & 1 else None for i in range(len(batch.tensors))]
+    labels = None if target is None else target.reshape(-1)
+    arguments = (
+        peers.Loss(*loss),
+        peers.Inputs(inputs(*_rows_of_peers(batch, batch.tensors)), *inputs(labels)),
+        peers.Outputs(
+            array(losses), array(terms), list(map(array, _rows_of_peers(batch, gradients)))
+        ),
+        peers.Limits(SHARED_LIMIT, TEAMS),
+    )
+    return peers, arguments, next(left, None)
+
+
+def _mutual_kl(logits, target, weights, ce_weights, temperature, soft, *rest):
+    reduction, ignore_index, stacked, wanted = rest
+    batch = Batch(tuple(logits), stacked)
+    outputs = peer_outputs(batch, None, reduction, wanted, 2 * batch.count, True)
+    loss = (ce_weights, temperature, soft, reduction, ignore_index)
+    peers, arguments, _ = _peers(batch, target, loss, outputs, wanted)
+    peers.mutual_kl(name(batch.first), *arguments, weights)
+    return outputs
+
+
+def _mixture_kl(logits, weights, target, ce_weights, temperature, soft, ensemble, *rest):
+    rule, target_grad, reduction, ignore_index, stacked, wanted = rest
+    batch = Batch(tuple(logits), stacked)
+    targets = 1 if weights is None else weights.shape[-2]
+    terms = 2 * batch.count + targets
+    outputs = peer_outputs(batch, weights, reduction, wanted, terms, False)
+    loss = (ce_weights, temperature, soft, reduction, ignore_index)
+    peers, arguments, gradient = _peers(batch, target, loss, outputs, wanted)
+    each = None if weights is None else weights if weights.dim() == 2 else weights.flatten(0, -3)
+    slope = gradient if gradient is None or weights.dim() == 2 else gradient.flatten(0, -3)
+    mixture = peers.Mixture(rule, target_grad, targets, ensemble, *inputs(each), array(slope))
+    peers.mixture_kl(name(batch.first), *arguments, mixture)
+    return outputs
+
+
 def _relation(stem, both=True):
     """`both`: whether the op can give the teacher's gradient too."""
 
@@ -108,6 +160,8 @@ OPS = {
     "_kd_loss": _kd_loss,
     "_soft_cross_entropy": _soft_cross_entropy,
     "_scale_": _scale,
+    "_mutual_kl": _mutual_kl,
+    "_mixture_kl": _mixture_kl,
     **{f"_{stem}": _relation(stem) for stem in RELATIONS},
     **{f"_{stem}": _relation(stem, both=False) for stem in ROW_RELATIONS},
     **_map("pairwise_distance", 2),

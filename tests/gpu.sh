@@ -55,6 +55,7 @@ tests() {
 accuracy() { tests tests/test_{accuracy,sizes}.py; }
 edges() { tests tests/test_{logits_edges,feature_edges,upstream,views}.py; }
 numbers() { tests tests/test_{vectors,gradients,one_to_many,row_invariances,pair_invariances}.py; }
+peers() { tests tests/test_peer_losses.py; }
 on_device() { tests tests/gpu; }
 
 # sanitized TOOL OPTION...: every kernel, lists of students, unaligned views, sizes round the ends
@@ -65,8 +66,8 @@ sanitized() {
   PATH="$PATH:$home/bin:$home/compute-sanitizer" PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
     KDOPS_TEST_BACKENDS=cuda compute-sanitizer --tool "$@" --error-exitcode 9 \
     --report-api-errors no "$python" -m pytest -p no:cacheprovider \
-    tests/test_{vectors,one_to_many,views,sizes}.py \
-    -k "vectors or one_to_many or (views and misaligned and float32) or (sizes and float32)"
+    tests/test_{vectors,one_to_many,views,sizes,peer_losses}.py \
+    -k "vectors or one_to_many or (views and misaligned and float32) or (sizes and float32) or flows"
 }
 memcheck() { sanitized memcheck --port 49200; }
 racecheck() { sanitized racecheck --port 49300 --kernel-name kernel_substring=kdops; }
@@ -93,7 +94,7 @@ mkdir -p "$out"
 for part in "$@"; do
   case $part in
     build) together libraries ;;
-    suite) together accuracy edges numbers ;;
+    suite) together accuracy edges numbers peers ;;
     device) together on_device ;;
     sanitizer) together memcheck racecheck initcheck ;;
     bench) bench ;;

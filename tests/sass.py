@@ -37,6 +37,8 @@ PACKED = {
     "chunk_sums": (1, ("load",)),
     "chunk_gradients": (1, ("load", "store")),
     "scale_rows": (1, ("load", "store")),
+    "mutual_rows": (1, ("load", "store")),
+    "mixture_rows": (1, ("load", "store")),
 }
 
 

@@ -40,7 +40,7 @@ def run(tmp_path):
 def test_every_part(run, tmp_path):
     code, said = run()
     assert code == 0 and "FAILED" not in said
-    parts = ("libraries", "accuracy", "edges", "numbers", "on_device")
+    parts = ("libraries", "accuracy", "edges", "numbers", "peers", "on_device")
     for name in (*parts, "memcheck", "racecheck", "initcheck"):
         assert f"gpu: {name} passed in" in said
         assert (tmp_path / "out" / f"{name}.log").exists()

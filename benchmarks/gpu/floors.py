@@ -1,9 +1,11 @@
 """What the device gives, and what a step cannot be faster than.
 
-    bytes         of rows of logits: both are read, the gradient is written, at a copy's bandwidth
+    bytes         of rows of logits: both are read, the gradient is written, at a copy's bandwidth;
+                  of K peers: all are read and all gradients written
     instructions  of relations, a lane each: 2 for a squared difference, 1 for a multiply-add of
                   the gradient's product, 20 for a triple
-    launches      3 of rows, 5 of pairs and triples, forward and backward together, at what a
+    launches      3 of rows, 4 of peers with labels, 5 of pairs and triples, forward and backward
+                  together, at what a
                   launch of one number takes on the device when the queue is full
 
 One kernel follows another, so a floor is the work's time and the launches' time together.
@@ -18,7 +20,7 @@ from .. import limits, measure
 from . import card
 
 INSTRUCTIONS = {"squared difference": 2, "product": 1, "triple": 20}
-LAUNCHES = {"rows": 3, "pairs": 5}
+LAUNCHES = {"rows": 3, "peers": 4, "pairs": 5}
 # Maps of more bytes are not kept: those that are normalised are made a second time.
 KEPT = 256 * 2**20
 NORMALISED = ("rkd_distance_loss", "irg_edge_loss")
@@ -61,9 +63,10 @@ def rates(clock) -> Rates:
 
 
 def _work(workload, rates: Rates) -> tuple[str, float]:
-    rows, columns = workload.shape
-    if workload.case.kind == "rows":
-        return "bytes", 3 * rows * columns * workload.dtype.itemsize / rates.copy
+    *peers, rows, columns = workload.shape
+    if workload.case.kind in ("rows", "peers"):
+        passes = 2 * peers[0] if peers else 3
+        return "bytes", passes * rows * columns * workload.dtype.itemsize / rates.copy
     counts = limits.operations(workload.limit, workload.shape)
     if workload.case.stem in NORMALISED and 2 * rows * rows * 4 > KEPT:
         counts["squared difference"] *= 2

@@ -30,7 +30,8 @@ def reason(error: Exception) -> str:
 def inputs(workload, device: str) -> tuple:
     student, teacher, options = workload.inputs()
     options = {key: x.to(device) if torch.is_tensor(x) else x for key, x in options.items()}
-    return student.detach().to(device).requires_grad_(), teacher.to(device), options
+    teacher = None if teacher is None else teacher.to(device)
+    return student.detach().to(device).requires_grad_(), teacher, options
 
 
 def _exact(workload, given: tuple, reasons: dict):

@@ -1,4 +1,4 @@
-"""The table of a GPU's results: at most 40 lines of 110 columns."""
+"""The table of a GPU's results: at most 50 lines of 110 columns."""
 
 from .. import report
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tests import stacked_peers
 from tests.cases import BY_NAME
 
 from ..workloads import Goal, Workload
@@ -38,6 +39,12 @@ def _angle(shape: tuple, **more) -> Workload:
     return _workload("rkd_angle_loss", shape, "triples + maps + product", **more)
 
 
+def _peers(case, shape: tuple, dtype: torch.dtype = torch.float32, tier="default") -> Workload:
+    added = 2 * (case.name == "mutual_kl")  # the sum of its losses, and a copy of its gradient
+    goal = GpuGoal(limit=FLOOR, launches=LAUNCHES[case.kind] + added)
+    return Workload(case, shape, dtype, goal, tier=tier, rivals=("eager",))
+
+
 ROWS = ((64, 10), (128, 1000), (512, 1000), (256, 32000), (32, 128256))
 PAIRS = ((256, 512), (512, 512), (512, 2048), (1024, 512), (4096, 256), (16384, 256))
 RELATIONS = ("rkd_distance_loss", "irg_edge_loss", "cckd_loss")
@@ -62,6 +69,8 @@ WORKLOADS = [
         for name, limit in ROW_RELATIONS.items()
         for shape in ROW_PAIRS
     ),
+    *(_peers(case, (4, 256, 1000), tier="quick") for case in stacked_peers.CASES),
+    *(_peers(case, (2, 4096, 32000), torch.bfloat16) for case in stacked_peers.CASES),
 ]
 # Compiled last, while there is time: each takes 5 to 20 seconds.
 COMPILED = [

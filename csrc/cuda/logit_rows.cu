@@ -6,13 +6,6 @@
 namespace kdops {
 namespace {
 
-// What a block may have of shared memory, at most.
-size_t shared_limit(int device) {
-  int bytes = 0;
-  simt::check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  return static_cast<size_t>(bytes);
-}
-
 template <class S>
 LogitRows<S> logit_rows_of(const LogitLoss& loss, int64_t rows, int64_t cols) {
   LogitRows<S> r{};

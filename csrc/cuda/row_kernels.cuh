@@ -6,13 +6,12 @@
 // rows' losses.
 #pragma once
 
+#include "cuda/row_plan.cuh"
 #include "cuda/row_sums.cuh"
 #include "cuda/softmax_row.cuh"
 
 namespace kdops {
 namespace {
-
-constexpr int kMaxTeam = 512, kWarpTeams = 8;  // more threads would spill registers
 
 template <class S>
 struct RowJob {

@@ -20,6 +20,11 @@ struct Team {
     if constexpr (kBlock) return block_reduce(x, op);
     return warp_reduce(x, op);
   }
+  // What a thread of the team wrote is seen by the others.
+  SIMT_DEVICE void sync() const {
+    if constexpr (kBlock) return __syncthreads();
+    __syncwarp();
+  }
 };
 
 // An array in shared memory of which a thread reads what it wrote itself: N values a round.

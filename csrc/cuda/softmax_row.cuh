@@ -166,6 +166,9 @@ struct HardRow {
     label = -others / z;
   }
   SIMT_DEVICE T factor(const Chunk<T>& c) const { return exp(c.hard_max - max) / z; }
+  SIMT_DEVICE T slope(T logit, bool at_label) const {
+    return at_label ? label : exp(logit - shift(max)) / z;
+  }
 };
 
 template <class T>

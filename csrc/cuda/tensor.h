@@ -14,6 +14,13 @@ auto dispatch_float(ScalarType dtype, F&& f) {
   return dispatch<__half, __nv_bfloat16>(dtype, std::forward<F>(f));
 }
 
+// What a block may have of shared memory, at most.
+inline size_t shared_limit(int device) {
+  int bytes = 0;
+  simt::check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  return static_cast<size_t>(bytes);
+}
+
 // Makes the tensor's device the current one for as long as it lives; its stream is the one that
 // torch works on there.
 class Device {

@@ -7,7 +7,7 @@ from torch.utils._pytree import tree_map_only
 from ..cases import generator
 from ..metrics import upstream
 
-SHAPES = {"rows": (33, 100), "pairs": (33, 65), "map": (33, 65)}
+SHAPES = {"rows": (33, 100), "peers": (33, 100), "pairs": (33, 65), "map": (33, 65)}
 
 
 def batch(case, device: str, shape=None, dtype=torch.float32, seed: int = 0):

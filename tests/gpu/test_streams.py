@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from .. import stacked_peers
 from ..cases import CASES, call
 from ..metrics import value_and_gradient
 from .batches import batch, equal, weights_of
 
+CASES = [*CASES, *stacked_peers.CASES]
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 CYCLES = 40_000_000  # of the producer's sleep: some 20 ms
 
@@ -112,6 +114,7 @@ def launched(step) -> list[str]:
 def test_launches(gpu, case):
     """Forward and backward together."""
     most = 5 if case.kind == "pairs" else 3 + case.labels  # labels are counted first
+    most += 2 * (case.name == "mutual_kl")  # the sum of its losses, and a copy of its gradient
     step = stepper(case, batch(case, gpu))
     step()
     names = launched(step)

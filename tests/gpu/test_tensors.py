@@ -9,16 +9,20 @@ import torch
 import kdops
 from kdops import nn
 
-from ..cases import CASES, DTYPES, LOSSES, ONE_TO_MANY, PLAIN, call
+from .. import cases, stacked_peers
+from ..cases import DTYPES, LOSSES, ONE_TO_MANY, PLAIN, call
 from ..metrics import gradient_error, oracle, upstream, value_and_gradient, value_error
 from ..test_accuracy import conditioned
 from ..test_views import LAYOUTS
 from .batches import batch, close, equal, weights_of
 
+CASES = [*cases.CASES, *stacked_peers.CASES]
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+matrices = pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
 losses = pytest.mark.parametrize("case", LOSSES, ids=lambda case: case.name)
 SHAPES = {
     "rows": [(5, 2), (33, 1000), (3, 70001), (2, 262144)],
+    "peers": [(5, 2), (33, 1000), (3, 70001), (16, 2, 513), (2, 2, 262144)],
     "pairs": [(9, 7), (130, 70), (200, 513)],
     "map": [(9, 7), (70, 130)],
 }
@@ -43,7 +47,7 @@ def test_accuracy(device, case, dtype):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@each
+@matrices
 def test_layout(device, case, layout):
     """No bit of the result differs from a plain tensor's."""
     student, teacher, kwargs = batch(case, device, (6, 24))
@@ -60,7 +64,9 @@ def test_layout(device, case, layout):
 
 @each
 def test_bitwise_the_same_again(device, case):
-    student, teacher, kwargs = batch(case, device, (70, 300) if case.kind == "rows" else (70, 65))
+    student, teacher, kwargs = batch(
+        case, device, (70, 300) if case.kind in ("rows", "peers") else (70, 65)
+    )
     given = (case.function, student, teacher, weights_of(case))
     expected = value_and_gradient(*given, **kwargs)
     for _ in range(20):
