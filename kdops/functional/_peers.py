@@ -201,6 +201,8 @@ class _NativePeers(Function):
         needs, saved = ctx.needs_input_grad[3:], ctx.saved_tensors
         wanted = [i for i, need in enumerate(needs) if need]
         tensors, gradients = saved[: len(needs)], saved[len(needs) :]
+        if upstream is None:
+            return (None,) * (3 + len(needs))
         if second_order():
 
             def value(tensors, scalars):

@@ -26,9 +26,8 @@ METHODS = {
 STAGES = {"at": ["middle", "branch"]}  # of the ResNet, whose embedding has no weights before it
 LARGER = {
     "labels": Arm("labels"),
-    **{name: METHODS[name] for name in ("alone", "dml", "codistillation", "kdcl", "one")},
+    **{name: METHODS[name] for name in ("alone", "dml", "kdcl", "one")},
     "collaborative": Arm("collaborative", changes=STAGES),
-    "dcm": Arm("dcm", changes=STAGES),
     "okddip": METHODS["okddip"],
 }
 SHARDS = {
