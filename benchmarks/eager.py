@@ -25,6 +25,34 @@ def soft_cross_entropy(student, teacher, temperature=1.0):
     return F.cross_entropy(student / temperature, p) * temperature**2
 
 
+def mutual_kl(peers, _=None, temperature=1.0):
+    logs = [F.log_softmax(z / temperature, -1) for z in peers]
+    constant = [log.detach() for log in logs]
+    pairs = [
+        F.kl_div(log, other, reduction="batchmean", log_target=True)
+        for i, log in enumerate(logs)
+        for j, other in enumerate(constant)
+        if i != j
+    ]
+    return sum(pairs) * temperature**2 / (len(logs) - 1)
+
+
+def mixture_kl(peers, _=None, temperature=1.0):
+    """Each peer's target is the mean of the others' logits."""
+    constant, others = peers.detach(), len(peers) - 1
+    targets = (constant.sum(0) - constant) / others
+    losses = [
+        F.kl_div(
+            F.log_softmax(z / temperature, -1),
+            F.log_softmax(target / temperature, -1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        for z, target in zip(peers, targets, strict=True)
+    ]
+    return sum(losses) * temperature**2
+
+
 def accumulation(x: Tensor) -> Tensor:
     """Half types in float32: torch.cdist has none, and 1e-12 is 0 in float16."""
     return x if x.dtype == torch.float64 else x.float()
