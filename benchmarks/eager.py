@@ -25,25 +25,37 @@ def soft_cross_entropy(student, teacher, temperature=1.0):
     return F.cross_entropy(student / temperature, p) * temperature**2
 
 
-def mutual_kl(peers, teacher, target):
-    """The sum of all peers' losses: the KLs to the others on average, and the cross-entropy."""
-    logs = F.log_softmax(peers, -1)
-    total = sum(F.cross_entropy(x, target) for x in peers)
-    for i, own in enumerate(logs):
-        for j, other in enumerate(logs.detach()):
-            if i != j:
-                soft = F.kl_div(own, other, reduction="batchmean", log_target=True)
-                total = total + soft / (len(logs) - 1)
-    return total
+def labels_loss(peers, target):
+    return 0 if target is None else sum(F.cross_entropy(x, target) for x in peers)
 
 
-def mixture_kl(peers, teacher, target):
-    """Each learns from the mean of the others' logits, and from the labels."""
-    others = (peers.sum(0) - peers) / (len(peers) - 1)
-    total = sum(F.cross_entropy(x, target) for x in peers)
-    for own, mean in zip(F.log_softmax(peers, -1), F.log_softmax(others, -1), strict=True):
-        total = total + F.kl_div(own, mean, reduction="batchmean", log_target=True)
-    return total
+def mutual_kl(peers, _=None, target=None, temperature=1.0):
+    """The sum of all peers' losses: the KLs to the others on average, and the cross-entropies."""
+    logs = [F.log_softmax(z / temperature, -1) for z in peers]
+    constant = [log.detach() for log in logs]
+    pairs = [
+        F.kl_div(log, other, reduction="batchmean", log_target=True)
+        for i, log in enumerate(logs)
+        for j, other in enumerate(constant)
+        if i != j
+    ]
+    return sum(pairs) * temperature**2 / (len(logs) - 1) + labels_loss(peers, target)
+
+
+def mixture_kl(peers, _=None, target=None, temperature=1.0):
+    """Each peer's target is the mean of the others' logits."""
+    constant, others = peers.detach(), len(peers) - 1
+    targets = (constant.sum(0) - constant) / others
+    losses = [
+        F.kl_div(
+            F.log_softmax(z / temperature, -1),
+            F.log_softmax(mean / temperature, -1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        for z, mean in zip(peers, targets, strict=True)
+    ]
+    return sum(losses) * temperature**2 + labels_loss(peers, target)
 
 
 def accumulation(x: Tensor) -> Tensor:

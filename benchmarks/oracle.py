@@ -7,7 +7,7 @@ from . import eager, measure
 ROWS = 8192  # a float64 eager relation of more rows does not fit an ordinary memory
 
 
-def exact(workload, student: Tensor, teacher: Tensor, options: dict, rows: int = ROWS):
+def exact(workload, student: Tensor, teacher: Tensor | None, options: dict, rows: int = ROWS):
     """In float64; of more rows eager's float32."""
     if workload.case.stem == "rkd_angle_loss":
         return eager.angle_loss_and_gradient(student.double(), teacher.double())

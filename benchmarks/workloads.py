@@ -1,11 +1,13 @@
 """What is timed, at which sizes, and what it is meant to reach."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 
 from tests.cases import BY_NAME, LOSSES, Case, generator
 
+from .peers import MIXTURE, MUTUAL, PeerCase
 from .rivals import NAMES
 
 MIB = 2.0**20
@@ -27,8 +29,8 @@ class Goal:
 
 @dataclass(frozen=True)
 class Workload:
-    case: Case
-    shape: tuple[int, int]
+    case: Case | PeerCase
+    shape: tuple[int, ...]
     dtype: torch.dtype = torch.float32
     goal: Goal = field(default_factory=Goal)
     limit: str | None = None
@@ -53,9 +55,9 @@ class Workload:
         return student.requires_grad_(), teacher, options
 
 
-def gradient(shape: tuple[int, int], size: int = 4) -> float:
+def gradient(shape: tuple[int, ...], size: int = 4) -> float:
     """The gradient itself and no more; the loss and the upstream gradient are 64 bytes each."""
-    return 1.05 * shape[0] * shape[1] * size + 1024
+    return 1.05 * math.prod(shape) * size + 1024
 
 
 def maps(rows: int, count: int) -> float:
@@ -151,6 +153,20 @@ def _row_relation(name: str) -> list[Workload]:
     ]
 
 
+def _peers(shape, peer, tier="default") -> list[Workload]:
+    goal = Goal(peer, memory=gradient(shape))
+    return [
+        Workload(case, shape, goal=goal, rivals=("eager",), tier=tier) for case in (MUTUAL, MIXTURE)
+    ]
+
+
+# K x B x C: all pairs, and every peer against the mean of the others.
+PEERS = [
+    *_peers((2, 64, 10), 1, "quick"),
+    *_peers((4, 128, 1000), 8, "quick"),
+    *_peers((4, 256, 32000), 8),
+]
+
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SMALL_SHAPES = {"rows": ((1, 2), (8, 100), (64, 10)), "pairs": ((1, 2), (8, 100), (64, 128))}
 
@@ -176,5 +192,6 @@ WORKLOADS = [
     *ANGLE,
     *(workload for stem in RELATIONS for workload in _relation(stem)),
     *(workload for name in ROW_RELATIONS for workload in _row_relation(name)),
+    *PEERS,
     *(workload for case in LOSSES for workload in _small(case)),
 ]

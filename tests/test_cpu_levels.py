@@ -111,6 +111,14 @@ def test_row_kernels_are_vectorised(instructions, level_name, register, type_):
 
 
 @pytest.mark.parametrize(("level_name", "register"), [("v3", "ymm"), ("v4", "zmm")])
+@pytest.mark.parametrize("type_", ["float", "double", "kdops::Half", "kdops::BFloat16"])
+def test_peer_kernels_are_vectorised(instructions, level_name, register, type_):
+    name = f"peer_rows_{level_name}(kdops::PeerJob<{type_}>"
+    found = [c for n, c in instructions[level_name].items() if name in n]
+    assert found and max(counts[register] for counts in found) > 1000
+
+
+@pytest.mark.parametrize(("level_name", "register"), [("v3", "ymm"), ("v4", "zmm")])
 @pytest.mark.parametrize("kernel", ["sum_tile", "stats_tile", "accumulate"])
 def test_pair_kernels_are_vectorised(instructions, level_name, register, kernel):
     functions = {

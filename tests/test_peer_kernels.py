@@ -12,6 +12,7 @@ from .cases import DOUBLE
 from .metrics import gradient_error, upstream, value_error
 from .peer_cases import CASES, labels, mixing, oracle, peers, run
 from .test_cpu_levels import level  # noqa: F401
+from .test_memory import peak_bytes
 
 INF, NAN = math.inf, math.nan
 COUNTS = (2, 3, 4, 6, 16)
@@ -275,3 +276,17 @@ def test_labels_of_int32_and_leading_dimensions():
     shaped = [x.view(2, 3, 10) for x in logits]
     found = kdops.mutual_kl(shaped, target.int().view(2, 3), ce_weight=1.0, reduction="none")
     assert found.shape == (3, 2, 3) and torch.equal(found.flatten(1), expected)
+
+
+@pytest.mark.parametrize("shape", [(4, 128, 1000), (4, 16, 32000)], ids=str)
+@pytest.mark.parametrize("function", ["mutual_kl", "mixture_kl"])
+def test_memory_is_the_gradient(native, function, shape):
+    torch.set_num_threads(2)
+    logits = torch.randn(shape, requires_grad=True)
+
+    def step():
+        logits.grad = None
+        getattr(kdops, function)(logits).sum().backward()
+
+    step()
+    assert peak_bytes(step) <= 1.05 * 4 * math.prod(shape) + 8192

@@ -17,21 +17,27 @@ KDOPS_INLINE void each(int64_t size, F f) {
   for (int64_t i = 0; i < size; i += L) f(i);
 }
 
-// Turns d into f = e exp(d / T) and h = e expm1(d / T).
+// From a member's d, vector by vector: f = e exp(d / T) and h = e expm1(d / T).
 template <class V, class T = element_t<V>>
-KDOPS_INLINE BlockSums<T> near_exps(int64_t size, T rate, const T* e, const T* d, T* f, T* h) {
+struct NearExps {
+  const T rate, *e;
+  T *d, *f, *h;
   V sum_f{}, sum_h{}, highest = V{} - kInfinity<T>, lowest = V{} + kInfinity<T>;
-  each<V>(size, [&](int64_t i) KDOPS_BODY {
-    const V exp_0 = load<T, sizeof(V)>(e + i), d_i = load<T, sizeof(V)>(d + i);
+
+  KDOPS_INLINE void operator()(int64_t i, V d_i) {
+    const V exp_0 = load<T, sizeof(V)>(e + i);
     const ExpBoth<V> y = exp2_both(d_i * rate);
     const V f_i = exp_0 * y.value, h_i = exp_0 * y.less_one;
     sum_f += f_i, sum_h += h_i;
     highest = max(highest, d_i), lowest = min(lowest, d_i);
+    store(d + i, d_i);
     store(f + i, f_i);
     store(h + i, h_i);
-  });
-  return {sum(sum_f), sum(sum_h), max(highest), -max(V{} - lowest)};
-}
+  }
+  KDOPS_INLINE BlockSums<T> sums() const {
+    return {sum(sum_f), sum(sum_h), max(highest), -max(V{} - lowest)};
+  }
+};
 
 // f = exp(d / T).
 template <class V, class T = element_t<V>>

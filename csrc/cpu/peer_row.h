@@ -126,17 +126,25 @@ struct PeerRow {
       store(s.g(0) + i, V{});
     });
     sums[0] = {sum(z), 0, 0, 0};
-    for (int k = 1; k < job.peers; ++k)
+    const auto exps = [&](int m)
+                          KDOPS_BODY { return NearExps<V>{rate, s.p(0), s.d(m), s.p(m), s.g(m)}; };
+    for (int k = 1; k < job.peers; ++k) {
+      NearExps<V> of_k = exps(k);
       Columns<S, W>{logits(k) + begin, z0, n}.sweep([&](int64_t i, V x, V x0, auto) KDOPS_BODY {
-        store(s.d(k) + i, peer_difference<T>(x, x0, offset[k]));
+        of_k(i, peer_difference<T>(x, x0, offset[k]));
       });
+      sums[k] = of_k.sums();
+    }
     fill_targets<false>(begin, n);
+    for (int m = job.peers; m < job.members(); ++m) {
+      NearExps<V> of_m = exps(m);
+      each<V>(size, [&](int64_t i) KDOPS_BODY { of_m(i, load<T, W>(s.d(m) + i)); });
+      sums[m] = of_m.sums();
+    }
     bool near = std::isfinite(sums[0].f);
-    for (int m = 1; m < job.members(); ++m) {
-      sums[m] = near_exps<V>(size, rate, s.p(0), s.d(m), s.p(m), s.g(m));
+    for (int m = 1; m < job.members(); ++m)
       near = near && sums[m].highest * inverse_t < kNear<T> && sums[m].lowest > -kInfinity<T> &&
              std::isfinite(sums[m].f) && std::isfinite(sums[m].h);
-    }
     return near;
   }
 

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kGrain = 16 * 1024;  // logits that are worth a thread
 constexpr int64_t kGroups = 128;       // at most
-constexpr int64_t kLocal = 16 * 1024;  // elements of scratch on the stack
+constexpr int64_t kLocal = 32 * 1024;  // elements of scratch on the stack
 constexpr int kMostTerms = 3 * kMostPeers;
 
 // Where rows leave their values: with reduction none in the outputs, else in a group's sums.

@@ -199,6 +199,8 @@ class _NativePeers(Function):
     @staticmethod
     def backward(ctx, upstream, _):
         needs, saved = ctx.needs_input_grad[3:], ctx.saved_tensors
+        if upstream is None:
+            return (None,) * (3 + len(needs))
         wanted = [i for i, need in enumerate(needs) if need]
         tensors, gradients = saved[: len(needs)], saved[len(needs) :]
         if upstream is None:
