@@ -100,15 +100,16 @@ struct MixtureRow : PeerRow<S, N, Team> {
 
   // Peer i and its target in a class: their distance, and log p_i - log q.
   struct Ratio {
-    T inverse_t, excess, offset;
+    T inverse_t, excess, offset, correction;
 
     SIMT_DEVICE T distance(T d, T mixed, T y) const { return (d - mixed) - excess * y; }
-    SIMT_DEVICE T of(T distance) const { return distance * inverse_t - offset; }
+    SIMT_DEVICE T of(T distance) const { return (distance * inverse_t - offset) - correction; }
   };
   SIMT_DEVICE Ratio ratio(int i) const {
     const int a = job.target_of(i);
     const T offset = ((softmax(i).top - shift(i)) - target(a).top) * inverse_t();
-    return {inverse_t(), excess_of(a), log_z_ratio(softmax(i), target(a), offset)};
+    return {inverse_t(), excess_of(a), log_z_ratio(softmax(i), target(a), offset),
+            softmax(i).correction};
   }
 
   // ---- the first pass

@@ -27,12 +27,14 @@ struct MutualJob : PeerJob<S> {
 template <class T>
 struct PeerPair {
   Difference<T> offset;
-  T log_ratio;
+  T log_ratio, correction;
 
   SIMT_DEVICE PeerPair(const Softmax<T>& i, const Softmax<T>& j)
-      : offset(difference(i.top, j.top)), log_ratio(log_z_ratio(i, j, T(0))) {}
+      : offset(difference(i.top, j.top)),
+        log_ratio(log_z_ratio(i, j, T(0))),
+        correction(i.correction - j.correction) {}
   SIMT_DEVICE T operator()(T z_i, T z_j, T inverse_t) const {  // log p_i - log p_j
-    return peer_difference<T>(z_i, z_j, offset) * inverse_t - log_ratio;
+    return (peer_difference<T>(z_i, z_j, offset) * inverse_t - log_ratio) - correction;
   }
 };
 

@@ -45,10 +45,11 @@ struct Softmax {
   }
 };
 
-// log p - log q of a class is its difference over T less this; `offset`: that of the largest.
+// log p - log q of a class is its difference over T less this, and then less the corrections',
+// which would be rounded to this one's digits; `offset`: that of the largest.
 template <class T>
 SIMT_DEVICE T log_z_ratio(const Softmax<T>& p, const Softmax<T>& q, T offset) {
-  return offset + (p.log_z - q.log_z) + (p.correction - q.correction);
+  return offset + (p.log_z - q.log_z);
 }
 
 // What log z lacks, from x = sum of p - q, which is 0 but for the rounding of log z.
