@@ -28,6 +28,22 @@ class Group(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         raise NotImplementedError
 
+    def views(self, images: Tensor) -> Sequence[Tensor]:
+        """What each peer is given.
+
+        Raises:
+            ValueError: for other than K views or shards, where every peer has its own.
+        """
+        if not (self.own_images or self.own_rows):
+            return [images] * self.count
+        if len(images) != self.count:
+            why = "own_images" if self.own_images else "own_rows"
+            raise ValueError(
+                f"{type(self).__name__}: images must be ({self.count}, N, ...), for each peer its "
+                f"own ({why}), got {len(images)} in front"
+            )
+        return images
+
     def peer(self, i: int) -> nn.Module:
         """Peer i alone, from images to logits."""
         raise NotImplementedError
@@ -82,9 +98,8 @@ class NetGroup(Group):
         self.nets = nn.ModuleList(Tapped(net, layers or {}) for net in nets)
 
     def forward(self, images: Tensor) -> Outputs:
-        views = images if self.own_images or self.own_rows else [images] * self.count
         outputs = []
-        for i, (net, view) in enumerate(zip(self.nets, views, strict=True)):
+        for i, (net, view) in enumerate(zip(self.nets, self.views(images), strict=True)):
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.active in (None, i)):
                 outputs.append(net(view))
         names = outputs[0].features

@@ -46,7 +46,7 @@ class PeerOfProcess(Group):
         self.active = rank
 
     def forward(self, images: Tensor) -> Outputs:
-        own = self.nets[self.active](images[self.active] if self.own_images else images).logits
+        own = self.nets[self.active](self.views(images)[self.active]).logits
         logits = [torch.empty_like(own) for _ in range(self.count)]
         dist.all_gather(logits, own.detach().contiguous())
         logits[self.active] = own

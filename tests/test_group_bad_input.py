@@ -1,0 +1,28 @@
+"""What a group of peers or an online method is given wrongly: said before anything is trained."""
+
+import pytest
+import torch
+
+from kdops.methods import online
+
+from .test_online_methods import LAYERS, batch, make_net
+
+OWN_IMAGES = {
+    "DML": lambda: online.DML(count=3, own_images=True),
+    "KDCL": lambda: online.KDCL(count=3),
+    "DCM": lambda: online.DCM(count=3, own_images=True),
+}
+
+
+@pytest.mark.parametrize("name", OWN_IMAGES)
+def test_one_batch_where_every_peer_has_its_own(name):
+    group, (images, _) = OWN_IMAGES[name]().assemble(make_net, LAYERS), batch()
+    with pytest.raises(ValueError, match=r"images must be \(3, N, .*\(own_images\), got 16"):
+        group(images)
+    assert len(group(torch.stack([images] * 3)).logits) >= 3
+
+
+def test_one_batch_for_nets_with_rows_of_their_own():
+    group, (images, _) = online.Codistillation(count=3).assemble(make_net, {}), batch()
+    with pytest.raises(ValueError, match=r"images must be \(3, N, .*\(own_rows\), got 16"):
+        group(images)
