@@ -26,3 +26,11 @@ def test_one_batch_for_nets_with_rows_of_their_own():
     group, (images, _) = online.Codistillation(count=3).assemble(make_net, {}), batch()
     with pytest.raises(ValueError, match=r"images must be \(3, N, .*\(own_rows\), got 16"):
         group(images)
+
+
+def test_codistillation_without_steps():
+    """Else each net would learn from the labels alone, without a word."""
+    method, (images, labels) = online.Codistillation(shards="same"), batch()
+    group = method.assemble(make_net, {})
+    with pytest.raises(RuntimeError, match=r"call set_step\(step, group\) before every step"):
+        method(group(images), labels)
