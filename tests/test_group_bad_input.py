@@ -34,3 +34,22 @@ def test_codistillation_without_steps():
     group = method.assemble(make_net, {})
     with pytest.raises(RuntimeError, match=r"call set_step\(step, group\) before every step"):
         method(group(images), labels)
+
+
+WHOLE_NETS = {
+    "DML": online.DML,
+    "KDCL": online.KDCL,
+    "DCM": online.DCM,
+    "OKDDip": lambda: online.OKDDip(based="network"),
+    "Codistillation": online.Codistillation,
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_NETS)
+def test_nets_that_are_none_or_one(name):
+    """One net for all peers would agree with itself, and a soft term of 0 says nothing."""
+    net = make_net(0)
+    with pytest.raises(ValueError, match=f"{name}: make_net must make a new net for each peer"):
+        WHOLE_NETS[name]().assemble(lambda i: net, LAYERS)
+    with pytest.raises(TypeError, match=f"{name}: make_net must give modules, got NoneType"):
+        WHOLE_NETS[name]().assemble(lambda i: None, LAYERS)

@@ -89,7 +89,7 @@ class Codistillation(Online):
                 f"got {exchange.peers}"
             )
         numbers = range(self.count) if self.exchange is None else (exchange.peer,)
-        nets = {number: make_net(number) for number in numbers}
+        nets = dict(zip(numbers, self.made(make_net, numbers), strict=True))
         bank = PeerBank(
             make_net,
             exchange,

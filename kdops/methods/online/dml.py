@@ -53,7 +53,7 @@ class DML(Online):
         )
 
     def assemble(self, make_net: MakeNet, layers: Mapping[str, str]) -> NetGroup:
-        nets = [make_net(i) for i in range(self.count)]
+        nets = self.made(make_net, range(self.count))
         return NetGroup(nets, layers, own_images=self.own_images)
 
     def terms(self, peers: Outputs, teacher: None, target: Tensor) -> dict[str, Tensor]:

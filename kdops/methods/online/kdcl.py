@@ -66,7 +66,7 @@ class KDCL(Online):
         self.register_buffer("ensemble_weights", even)
 
     def assemble(self, make_net: MakeNet, layers: Mapping[str, str]) -> NetGroup:
-        nets = [make_net(i) for i in range(self.count)]
+        nets = self.made(make_net, range(self.count))
         return NetGroup(nets, layers, own_images=self.own_images)
 
     def fit_held_out(self, logits: Sequence[Tensor], target: Tensor) -> None:
