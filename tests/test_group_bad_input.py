@@ -53,3 +53,26 @@ def test_nets_that_are_none_or_one(name):
         WHOLE_NETS[name]().assemble(lambda i: net, LAYERS)
     with pytest.raises(TypeError, match=f"{name}: make_net must give modules, got NoneType"):
         WHOLE_NETS[name]().assemble(lambda i: None, LAYERS)
+
+
+OPTIONS = {
+    "ramp": (lambda: online.ONE(ramp=0.5), TypeError, "ONE: ramp must be an int, a function"),
+    "length": (lambda: online.ONE(ramp=0), ValueError, "length must be >= 1 epoch, got 0"),
+    "fork": (lambda: online.Collaborative(fanout=4), ValueError, r"a number for each layer of at"),
+    "forks": (lambda: online.Collaborative(fanout=(2.0, 2)), TypeError, r"fanout\[0\] must be an"),
+    "none": (lambda: online.Collaborative(fanout=(2, 0)), ValueError, r"fanout\[1\] must be >= 1"),
+    "linear": (lambda: online.KDCL(rule="linear", count=9), ValueError, r"count must be in 1..8"),
+    "general": (lambda: online.KDCL(rule="general", count=9), ValueError, r"count must be in 1..8"),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options(name):
+    call, error, text = OPTIONS[name]
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_one_fork_by_its_number():
+    assert online.Collaborative("branch", fanout=3).assemble(make_net, LAYERS).count == 3
+    assert online.KDCL(count=9).count == 9

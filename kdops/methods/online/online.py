@@ -50,6 +50,11 @@ class Online(Method):
         self.ce_weight = self.number("ce_weight", ce_weight)
         self.weight = self.number("weight", weight)
         self.temperature = _checks.temperature(type(self).__name__, temperature)
+        if not (ramp is None or isinstance(ramp, int) or callable(ramp)):
+            raise TypeError(
+                f"{type(self).__name__}: ramp must be an int, a function of the epoch or None, "
+                f"got {type(ramp).__name__}"
+            )
         self.ramp = SigmoidRampup(ramp) if isinstance(ramp, int) else ramp
         self.epoch = 0
 
