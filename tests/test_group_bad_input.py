@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kdops.methods import online
+from kdops.peers import MultiHeadGroup, NetGroup, attach_aux_heads, branch
 
 from .test_online_methods import LAYERS, batch, make_net
 
@@ -76,3 +77,27 @@ def test_options(name):
 def test_one_fork_by_its_number():
     assert online.Collaborative("branch", fanout=3).assemble(make_net, LAYERS).count == 3
     assert online.KDCL(count=9).count == 9
+
+
+GROUPS = {
+    "nets": lambda **o: NetGroup([make_net(0), make_net(1)], **o),
+    "heads": lambda **o: MultiHeadGroup(
+        [attach_aux_heads(make_net(i), "middle") for i in (0, 1)], **o
+    ),
+    "branches": lambda **o: branch(make_net(0), "middle", 2, **o),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_peer_that_is_not_there(name):
+    for number in (2, -1):
+        with pytest.raises(ValueError, match=f"peer must be in 0..1, got {number}"):
+            GROUPS[name]().peer(number)
+        with pytest.raises(ValueError, match=f"deployed must be in 0..1, got {number}"):
+            GROUPS[name](deployed=number)
+
+
+def test_a_group_of_nobody():
+    for group in (NetGroup, MultiHeadGroup):
+        with pytest.raises(ValueError, match=f"{group.__name__}: the number of peers must be >= 1"):
+            group([])

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from .. import _checks
 from ..taps import Outputs, Tapped
 
 
@@ -22,7 +23,9 @@ class Group(nn.Module):
 
     def __init__(self, count: int, deployed: int = 0):
         super().__init__()
-        self.count, self.deployed = count, deployed
+        name = type(self).__name__
+        self.count = _checks.integer(name, "the number of peers", count, low=1)
+        self.deployed = _checks.integer(name, "deployed", deployed, high=count - 1)
         self.active: int | None = None
 
     def forward(self, images: Tensor) -> Outputs:
@@ -47,6 +50,10 @@ class Group(nn.Module):
     def peer(self, i: int) -> nn.Module:
         """Peer i alone, from images to logits."""
         raise NotImplementedError
+
+    def number(self, i: int) -> int:
+        """i, checked to be a peer's."""
+        return _checks.integer(type(self).__name__, "peer", i, high=self.count - 1)
 
     def ensemble(self) -> nn.Module:
         """All peers as one classifier, from images to logits."""
@@ -107,4 +114,4 @@ class NetGroup(Group):
         return Outputs(tuple(output.logits for output in outputs), features)
 
     def peer(self, i: int) -> nn.Module:
-        return self.nets[i].model
+        return self.nets[self.number(i)].model

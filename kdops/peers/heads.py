@@ -128,4 +128,4 @@ class MultiHeadGroup(Group):
 
     def peer(self, i: int) -> nn.Module:
         """Net i without its auxiliary heads; its `state_dict` is one of the net that it was."""
-        return self.nets[i].net
+        return self.nets[self.number(i)].net

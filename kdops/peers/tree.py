@@ -71,7 +71,6 @@ class HeadTree(Group):
             raise ValueError(
                 f"{type(self).__name__}: layers must leave the name 'branch' to the stem's feature"
             )
-        _checks.integer(type(self).__name__, "deployed", deployed, high=counts[-1] - 1)
         super().__init__(counts[-1], deployed)
         leaves = [Tapped(leaf, layers or {}) for leaf in levels[-1]]
         self.levels = nn.ModuleList(map(nn.ModuleList, (*levels[:-1], leaves)))
@@ -144,6 +143,6 @@ class HeadTree(Group):
 
     def peer(self, i: int) -> nn.Module:
         """The path to leaf i; of a model's own parts its `state_dict` is one of the model."""
-        _checks.integer(type(self).__name__, "peer", i, high=self.count - 1)
-        path = [level[i * len(level) // self.count] for level in self.levels]
+        leaf = self.number(i)
+        path = [level[leaf * len(level) // self.count] for level in self.levels]
         return join([*path[:-1], path[-1].model])

@@ -53,7 +53,7 @@ class PeerOfProcess(Group):
         return Outputs(tuple(logits), {})
 
     def peer(self, i: int) -> nn.Module:
-        return self.nets[i].model
+        return self.nets[self.number(i)].model
 
     @torch.no_grad()
     def exchange_weights(self) -> None:
