@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kdops.methods import online
-from kdops.peers import MultiHeadGroup, NetGroup, attach_aux_heads, branch
+from kdops.peers import HeadTree, MultiHeadGroup, NetGroup, attach_aux_heads, branch
 
 from .test_online_methods import LAYERS, batch, make_net
 
@@ -101,3 +101,17 @@ def test_a_group_of_nobody():
     for group in (NetGroup, MultiHeadGroup):
         with pytest.raises(ValueError, match=f"{group.__name__}: the number of peers must be >= 1"):
             group([])
+
+
+def test_a_feature_in_front_of_the_cut():
+    """The net has the layer, so that it has none of that name would be no help."""
+    method, text = (
+        online.OKDDip(),
+        "layers must be behind the cut, in front of 'middle', got 'early'",
+    )
+    with pytest.raises(ValueError, match=text):
+        method.assemble(make_net, LAYERS | {"embedding": "early:input"})
+    with pytest.raises(ValueError, match=text):
+        HeadTree.of(make_net(0), "middle", 2, layers={"x": "early"})
+    with pytest.raises(ValueError, match="Net has no layer 'embeding'; near: 'embedding'"):
+        method.assemble(make_net, LAYERS | {"embedding": "embeding"})
