@@ -115,3 +115,14 @@ def test_a_feature_in_front_of_the_cut():
         HeadTree.of(make_net(0), "middle", 2, layers={"x": "early"})
     with pytest.raises(ValueError, match="Net has no layer 'embeding'; near: 'embedding'"):
         method.assemble(make_net, LAYERS | {"embedding": "embeding"})
+
+
+def test_alternating_nets_without_turns():
+    """Else they would all learn at once, without a word."""
+    method, (images, labels) = online.DML(update="alternating"), batch()
+    group = method.assemble(make_net, {})
+    with pytest.raises(RuntimeError, match="DML: set turn, and the group's active, to a net's"):
+        method(group(images), labels)
+    method.turn = group.active = 1
+    method(group(images), labels).backward()
+    assert [next(net.parameters()).grad is None for net in group.nets] == [True, False]
