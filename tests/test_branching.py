@@ -187,7 +187,11 @@ def test_batch_statistics_and_gradients_start_anew():
         (lambda: branch(Residual(), "layer2", 0), ValueError, "branch: n must be >= 1, got 0"),
         (lambda: branch(Residual(), "layer2", 2.0), TypeError, "branch: n must be an int"),
         (lambda: branch(Residual(), "layer9", 2), ValueError, "no layer 'layer9'; near"),
-        (lambda: branch(Residual(), "layer2", 2, {"x": "conv"}), ValueError, "no layer 'conv'"),
+        (
+            lambda: branch(Residual(), "layer2", 2, {"x": "conv"}),
+            ValueError,
+            "behind the cut, in front of 'layer2', got 'conv'",
+        ),
         (
             lambda: branch(Residual(), "layer2", 2, {"branch": "fc"}),
             ValueError,

@@ -167,6 +167,14 @@ BAD = {
         ValueError,
         lambda z, y: nn.KDCLLoss(rule="general")(z, y, torch.ones(2)),
     ),
+    "weights must be a tensor": (
+        TypeError,
+        lambda z, y: nn.KDCLLoss(rule="general")(z, y, [0.2, 0.3, 0.5]),
+    ),
+    "weights must be None for rule 'mean'": (
+        ValueError,
+        lambda z, y: nn.KDCLLoss(rule="mean")(z, y, torch.ones(3)),
+    ),
     "mixture_kl: target must be given": (ValueError, lambda z, y: nn.KDCLLoss()(z, None)),
     "aggregate must be": (ValueError, lambda z, y: nn.OKDDipLoss(aggregate="mean")),
     "grad_to must be": (ValueError, lambda z, y: nn.OKDDipLoss(grad_to="leader")),

@@ -51,6 +51,13 @@ def test_labels_of_auxiliary_heads():
     torch.testing.assert_close(found, expected)
 
 
+def test_entropies_of_half_types():
+    """The mean of the other heads' logits is in float32, as that of the KL is."""
+    z, y = 9 * logits().bfloat16(), torch.arange(6) % 5
+    loss = nn.CollaborativeLoss(divergence="cross_entropy", ce_weight=0.0)
+    torch.testing.assert_close(loss(z, y).double(), loss(z.double(), y), rtol=1e-6, atol=0)
+
+
 def test_weights_are_constants():
     z, y = logits(2), torch.arange(6) % 5
     weights = torch.tensor([0.4, 0.6], requires_grad=True)

@@ -146,6 +146,15 @@ def test_early_errors(tmp_path, capsys, arguments, text):
     assert text in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize("place", [[], ["--peer", "0", "--peers", "2"]], ids=["all", "one peer"])
+def test_no_gpu(tmp_path, capsys, monkeypatch, place):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    arguments = ["--recipe", "codistillation", *QUICK, *place, "--accelerator", "cuda"]
+    assert distill(*arguments, "--out", tmp_path) == 2
+    text = " ".join(capsys.readouterr().out.split())
+    assert "accelerator must be 'cpu' or 'auto' where CUDA is not available, got 'cuda'" in text
+
+
 def test_another_configuration_in_the_same_folder(tmp_path, capsys):
     assert distill("--recipe", "labels", *QUICK, "--out", tmp_path / "x") == 0
     assert distill("--recipe", "labels", *QUICK, "--steps", "41", "--out", tmp_path / "x") == 2

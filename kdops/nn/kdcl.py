@@ -72,6 +72,10 @@ class KDCLLoss(MixtureLoss):
         *,
         return_terms: bool = False,
     ):
+        if weights is not None and self.rule not in ("linear", "general"):
+            raise ValueError(
+                f"KDCLLoss: weights must be None for rule {self.rule!r}, which has its own"
+            )
         by_row = self.rule == "min_logit" or (self.rule, self.naive_scope) == ("naive", "sample")
         options = (
             {"rule": self.rule} if by_row else {"weights": self.weights(logits, target, weights)}
@@ -90,6 +94,8 @@ class KDCLLoss(MixtureLoss):
         batch = as_batch("KDCLLoss", logits)
         if self.rule == "general" and given is None:
             raise ValueError("KDCLLoss: weights must be given for rule 'general', got None")
+        if given is not None:
+            _checks.tensor("KDCLLoss", "weights", given)
         if self.rule in ("linear", "general"):
             fitted = {"ignore_index": self.ignore_index}
             found = linear_ensemble_weights(logits, target, **fitted) if given is None else given

@@ -7,7 +7,7 @@ from torch import nn
 from .. import _checks
 from .fresh import fresh_copy
 from .segments import segments
-from .tree import HeadTree
+from .tree import HeadTree, check_behind
 
 
 class Branched(HeadTree):
@@ -75,5 +75,6 @@ def branch(
     """
     _checks.integer("branch", "n", n, low=1)
     stem, tail = segments(model, [at])
+    check_behind("branch", model, tail, at, layers or {})
     tails = [tail, *(fresh_copy("branch", tail) for _ in range(n - 1))]
     return Branched(stem, tails, layers, deployed=deployed)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from .. import _checks
 from ..taps import Outputs, Tapped
 
 
@@ -22,15 +23,37 @@ class Group(nn.Module):
 
     def __init__(self, count: int, deployed: int = 0):
         super().__init__()
-        self.count, self.deployed = count, deployed
+        name = type(self).__name__
+        self.count = _checks.integer(name, "the number of peers", count, low=1)
+        self.deployed = _checks.integer(name, "deployed", deployed, high=count - 1)
         self.active: int | None = None
 
     def forward(self, images: Tensor) -> Outputs:
         raise NotImplementedError
 
+    def views(self, images: Tensor) -> Sequence[Tensor]:
+        """What each peer is given.
+
+        Raises:
+            ValueError: for other than K views or shards, where every peer has its own.
+        """
+        if not (self.own_images or self.own_rows):
+            return [images] * self.count
+        if len(images) != self.count:
+            why = "own_images" if self.own_images else "own_rows"
+            raise ValueError(
+                f"{type(self).__name__}: images must be ({self.count}, N, ...), for each peer its "
+                f"own ({why}), got {len(images)} in front"
+            )
+        return images
+
     def peer(self, i: int) -> nn.Module:
         """Peer i alone, from images to logits."""
         raise NotImplementedError
+
+    def number(self, i: int) -> int:
+        """i, checked to be a peer's."""
+        return _checks.integer(type(self).__name__, "peer", i, high=self.count - 1)
 
     def ensemble(self) -> nn.Module:
         """All peers as one classifier, from images to logits."""
@@ -82,9 +105,8 @@ class NetGroup(Group):
         self.nets = nn.ModuleList(Tapped(net, layers or {}) for net in nets)
 
     def forward(self, images: Tensor) -> Outputs:
-        views = images if self.own_images or self.own_rows else [images] * self.count
         outputs = []
-        for i, (net, view) in enumerate(zip(self.nets, views, strict=True)):
+        for i, (net, view) in enumerate(zip(self.nets, self.views(images), strict=True)):
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.active in (None, i)):
                 outputs.append(net(view))
         names = outputs[0].features
@@ -92,4 +114,4 @@ class NetGroup(Group):
         return Outputs(tuple(output.logits for output in outputs), features)
 
     def peer(self, i: int) -> nn.Module:
-        return self.nets[i].model
+        return self.nets[self.number(i)].model

@@ -120,13 +120,12 @@ class MultiHeadGroup(Group):
         return [i for i, net in enumerate(self.nets) for _ in net.pieces]
 
     def forward(self, images: Tensor) -> Outputs:
-        views = images if self.own_images or self.own_rows else [images] * self.count
         logits: list[Tensor] = []
-        for i, (net, view) in enumerate(zip(self.nets, views, strict=True)):
+        for i, (net, view) in enumerate(zip(self.nets, self.views(images), strict=True)):
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.active in (None, i)):
                 logits += net(view)
         return Outputs(tuple(logits), {})
 
     def peer(self, i: int) -> nn.Module:
         """Net i without its auxiliary heads; its `state_dict` is one of the net that it was."""
-        return self.nets[i].net
+        return self.nets[self.number(i)].net

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .. import _checks
 from ..nn import grad_rescale
-from ..taps import Outputs, Tapped
+from ..taps import Outputs, Tapped, find_layer
 from .fresh import fresh_copy
 from .group import Group
 from .segments import join, segments
@@ -26,6 +26,18 @@ def copied(values: tuple) -> list:
 def _rescaled(value, factor: float):
     gradient = isinstance(value, Tensor) and value.is_floating_point()
     return grad_rescale(value, factor) if gradient else value
+
+
+def check_behind(
+    function: str, model: nn.Module, tail: nn.Module, at: str, layers: Mapping[str, str]
+) -> None:
+    """Features of every head are those of layers behind the last cut."""
+    there = dict(tail.named_modules())
+    for layer in (name.removesuffix(":input") for name in layers.values()):
+        if find_layer(model, layer) is not model and layer not in there:
+            raise ValueError(
+                f"{function}: layers must be behind the cut, in front of {at!r}, got {layer!r}"
+            )
 
 
 class HeadTree(Group):
@@ -71,7 +83,6 @@ class HeadTree(Group):
             raise ValueError(
                 f"{type(self).__name__}: layers must leave the name 'branch' to the stem's feature"
             )
-        _checks.integer(type(self).__name__, "deployed", deployed, high=counts[-1] - 1)
         super().__init__(counts[-1], deployed)
         leaves = [Tapped(leaf, layers or {}) for leaf in levels[-1]]
         self.levels = nn.ModuleList(map(nn.ModuleList, (*levels[:-1], leaves)))
@@ -111,6 +122,7 @@ class HeadTree(Group):
         for i, children in enumerate(fanout):
             _checks.integer(cls.__name__, f"fanout[{i}]", children, low=1)
         stem, *parts = segments(model, at)
+        check_behind(cls.__name__, model, parts[-1], at[-1], layers or {})
         levels = [[stem]]
         for part, children in zip(parts, fanout, strict=True):
             copies = len(levels[-1]) * children - 1
@@ -144,6 +156,6 @@ class HeadTree(Group):
 
     def peer(self, i: int) -> nn.Module:
         """The path to leaf i; of a model's own parts its `state_dict` is one of the model."""
-        _checks.integer(type(self).__name__, "peer", i, high=self.count - 1)
-        path = [level[i * len(level) // self.count] for level in self.levels]
+        leaf = self.number(i)
+        path = [level[leaf * len(level) // self.count] for level in self.levels]
         return join([*path[:-1], path[-1].model])

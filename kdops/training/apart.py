@@ -19,7 +19,7 @@ from ..peers.exchange import FolderExchange
 from ..recipes.schema import Phase, Recipe, method_class
 from .batches import Batches, Shards, disjoint, generator_of
 from .data import Split
-from .loop import accuracy, predict
+from .loop import accuracy, check_accelerator, predict
 from .outcome import mean_churn
 from .records import write_json
 from .run import Run
@@ -76,6 +76,7 @@ def place_of(peer: int | None, peers: int | None, recipe: Recipe) -> Place | Non
 
 def fabric_alone(accelerator: str, precision: str) -> Fabric:
     """Fabric for this process, of no group also where torchrun started it."""
+    check_accelerator(accelerator)
     environment = LightningEnvironment()
     environment.set_global_rank(0)
     devices = 1

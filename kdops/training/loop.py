@@ -51,13 +51,25 @@ class Objective(nn.Module):
         return self.method.terms(self.student(images), answers, labels)
 
 
+def check_accelerator(accelerator: str) -> None:
+    if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise ValueError(
+            f"accelerator must be 'cpu' or 'auto' where CUDA is not available, got {accelerator!r}"
+        )
+
+
 def make_fabric(
     accelerator: str = "auto",
     precision: str = "32-true",
     loggers=(),
     one_peer_a_process: bool = False,
 ) -> Fabric:
-    """Fabric for this process, or for the processes that torchrun started."""
+    """Fabric for this process, or for the processes that torchrun started.
+
+    Raises:
+        ValueError: for CUDA where it is not available; for one process for several peers.
+    """
+    check_accelerator(accelerator)
     local, world = (int(os.environ.get(x, 1)) for x in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     strategy = "ddp_find_unused_parameters_true" if world > 1 else "auto"
     if one_peer_a_process:

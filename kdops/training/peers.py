@@ -46,14 +46,14 @@ class PeerOfProcess(Group):
         self.active = rank
 
     def forward(self, images: Tensor) -> Outputs:
-        own = self.nets[self.active](images[self.active] if self.own_images else images).logits
+        own = self.nets[self.active](self.views(images)[self.active]).logits
         logits = [torch.empty_like(own) for _ in range(self.count)]
         dist.all_gather(logits, own.detach().contiguous())
         logits[self.active] = own
         return Outputs(tuple(logits), {})
 
     def peer(self, i: int) -> nn.Module:
-        return self.nets[i].model
+        return self.nets[self.number(i)].model
 
     @torch.no_grad()
     def exchange_weights(self) -> None:

@@ -89,7 +89,7 @@ class Codistillation(Online):
                 f"got {exchange.peers}"
             )
         numbers = range(self.count) if self.exchange is None else (exchange.peer,)
-        nets = {number: make_net(number) for number in numbers}
+        nets = dict(zip(numbers, self.made(make_net, numbers), strict=True))
         bank = PeerBank(
             make_net,
             exchange,
@@ -121,6 +121,12 @@ class Codistillation(Online):
         group.listening, self._begun = step >= start, True
 
     def terms(self, peers: Outputs, teacher: None, target: Tensor) -> dict[str, Tensor]:
+        """
+        Raises:
+            RuntimeError: before `set_step`, without which nothing is exchanged.
+        """
+        if self.step is None:
+            raise RuntimeError("Codistillation: call set_step(step, group) before every step")
         self.loss.kd_weight = self.soft_weight()
         stale = peers.features.get("stale") or ((),) * len(peers.logits)
         targets = target if self.own_rows else (target,) * len(peers.logits)

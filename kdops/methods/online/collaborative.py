@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from ... import _checks
 from ...nn import CollaborativeLoss
 from ...peers import HeadTree
 from ...taps import Outputs
@@ -29,7 +30,7 @@ class Collaborative(Online):
         self,
         at: Sequence[str] = ("branch", "embedding"),
         *,
-        fanout: Sequence[int] = (2, 2),
+        fanout: int | Sequence[int] = (2, 2),
         rescale: bool = True,
         beta: float = 0.5,
         temperature: float = 2.0,
@@ -40,7 +41,17 @@ class Collaborative(Online):
     ):
         super().__init__(temperature=temperature, **options)
         self.at = self.layers = (at,) if isinstance(at, str) else tuple(at)
-        self.fanout, self.rescale = tuple(fanout), rescale
+        fanout = (fanout,) if isinstance(fanout, int) else fanout
+        self.fanout = tuple(
+            _checks.integer("Collaborative", f"fanout[{i}]", children, low=1)
+            for i, children in enumerate(fanout)
+        )
+        if len(self.fanout) != len(self.at):
+            raise ValueError(
+                f"Collaborative: fanout must have a number for each layer of at, got {self.fanout} "
+                f"for {self.at}"
+            )
+        self.rescale = rescale
         self.loss = CollaborativeLoss(
             beta=beta,
             temperature=self.temperature,

@@ -58,7 +58,8 @@ class DCM(Online):
 
     def assemble(self, make_net: MakeNet, layers: Mapping[str, str]) -> MultiHeadGroup:
         points = [point(layers, name) for name in self.at]
-        nets = [attach_aux_heads(make_net(i), points, self.builder) for i in range(self.count)]
+        nets = self.made(make_net, range(self.count))
+        nets = [attach_aux_heads(net, points, self.builder) for net in nets]
         return MultiHeadGroup(nets, own_images=self.own_images)
 
     def terms(self, peers: Outputs, teacher: None, target: Tensor) -> dict[str, Tensor]:

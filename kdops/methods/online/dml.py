@@ -53,10 +53,16 @@ class DML(Online):
         )
 
     def assemble(self, make_net: MakeNet, layers: Mapping[str, str]) -> NetGroup:
-        nets = [make_net(i) for i in range(self.count)]
+        nets = self.made(make_net, range(self.count))
         return NetGroup(nets, layers, own_images=self.own_images)
 
     def terms(self, peers: Outputs, teacher: None, target: Tensor) -> dict[str, Tensor]:
+        """
+        Raises:
+            RuntimeError: for 'alternating' nets where it is nobody's turn.
+        """
+        if self.turns > 1 and self.turn is None:
+            raise RuntimeError("DML: set turn, and the group's active, to a net's number first")
         self.loss.kd_weight = self.soft_weight()
         losses, terms = self.loss(peers.logits, target, student=self.turn, return_terms=True)
         return summands(losses.sum(), peers=terms["kl"].sum())

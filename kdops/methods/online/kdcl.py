@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ... import _checks
 from ...nn import GeneralEnsembleWeights, KDCLLoss, linear_ensemble_weights
+from ...nn.ensemble_weights import MOST_WEIGHTS
 from ...peers import NetGroup
 from ...taps import Outputs
 from .online import MakeNet, Online, summands
@@ -22,7 +23,7 @@ class KDCL(Online):
     `fit_held_out`, once an epoch; before its first call they are 1 / count.
 
     Args:
-        count: of nets; they need not be alike.
+        count: of nets; they need not be alike. At most 8 for 'linear' and 'general'.
         rule: 'min_logit', 'naive', 'linear', 'general' or 'mean'.
         naive_scope: of 'naive', the best net of each 'sample' or of the 'batch'.
         fit_on: of 'linear', whether its weights are those of each 'batch' or of 'held_out' rows.
@@ -49,7 +50,8 @@ class KDCL(Online):
         **options,
     ):
         super().__init__(temperature=temperature, **options)
-        self.count = _checks.integer("KDCL", "count", count, 1)
+        most = MOST_WEIGHTS if rule in ("linear", "general") else None
+        self.count = _checks.integer("KDCL", "count", count, 1, most)
         _checks.one_of("KDCL", "fit_on", fit_on, FITS)
         self.rule, self.own_images, self.separable = rule, own_images, detach_target
         self.held_out = rule == "general" or (rule, fit_on) == ("linear", "held_out")
@@ -66,7 +68,7 @@ class KDCL(Online):
         self.register_buffer("ensemble_weights", even)
 
     def assemble(self, make_net: MakeNet, layers: Mapping[str, str]) -> NetGroup:
-        nets = [make_net(i) for i in range(self.count)]
+        nets = self.made(make_net, range(self.count))
         return NetGroup(nets, layers, own_images=self.own_images)
 
     def fit_held_out(self, logits: Sequence[Tensor], target: Tensor) -> None:

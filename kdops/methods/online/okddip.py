@@ -65,7 +65,7 @@ class OKDDip(Online):
         if self.based == "branch":
             net = make_net(0)
             return branch(net, point(layers, self.at), count, taps, deployed=self.peers)
-        return NetGroup([make_net(i) for i in range(count)], taps, deployed=self.peers)
+        return NetGroup(self.made(make_net, range(count)), taps, deployed=self.peers)
 
     def embeddings(self, peers: Outputs) -> list[Tensor]:
         """(N, D) of every peer but the leader."""

@@ -1,6 +1,6 @@
 """What every online method is: how its peers are made, and the loss of their outputs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,11 @@ class Online(Method):
         self.ce_weight = self.number("ce_weight", ce_weight)
         self.weight = self.number("weight", weight)
         self.temperature = _checks.temperature(type(self).__name__, temperature)
+        if not (ramp is None or isinstance(ramp, int) or callable(ramp)):
+            raise TypeError(
+                f"{type(self).__name__}: ramp must be an int, a function of the epoch or None, "
+                f"got {type(ramp).__name__}"
+            )
         self.ramp = SigmoidRampup(ramp) if isinstance(ramp, int) else ramp
         self.epoch = 0
 
@@ -61,6 +66,20 @@ class Online(Method):
             layers: the nets' own layers for the names in the method's `layers`.
         """
         raise NotImplementedError
+
+    def made(self, make_net: MakeNet, numbers: Iterable[int]) -> list[nn.Module]:
+        """The nets of these numbers.
+
+        Raises:
+            TypeError: for what is no module. ValueError: for one net for several peers.
+        """
+        nets, name = [make_net(i) for i in numbers], type(self).__name__
+        for net in nets:
+            if not isinstance(net, nn.Module):
+                raise TypeError(f"{name}: make_net must give modules, got {type(net).__name__}")
+        if len(set(nets)) < len(nets):
+            raise ValueError(f"{name}: make_net must make a new net for each peer, got one twice")
+        return nets
 
     def ensemble(self, group: Group) -> nn.Module:
         """All peers as one classifier, from images to logits."""
