@@ -18,6 +18,7 @@ def fails(error, stem, text):
 
 
 BAD_LOGITS = {
+    "nothing": (None, TypeError, "logits must be a tensor or a sequence of tensors, got NoneType"),
     "no tensor": ([1.0, 2.0], TypeError, "logits must be a tensor, got float"),
     "integers": (torch.ones(3, 4, 5, dtype=torch.int64), TypeError, "logits must be float32"),
     "complex": ([torch.ones(4, 5, dtype=torch.complex64)] * 2, TypeError, "logits must be float32"),
@@ -95,6 +96,9 @@ MATRICES = {
     "nan": ([[0, math.nan, 0]] * 3, ValueError, r"weights\[0\]\[1\] must be finite"),
     "text": ([[0, "1", 0]] * 3, TypeError, r"weights\[0\]\[1\] must be a number"),
     "vector": (torch.ones(3), ValueError, "weights must be 3 x 3"),
+    "number": (1.0, TypeError, "weights must be rows of numbers, got float"),
+    "flat": ([0.0, 1.0, 1.0], ValueError, "weights must be 3 x 3"),
+    "learned": (torch.zeros(3, 3).requires_grad_(), ValueError, "weights must be constants"),
 }
 
 

@@ -47,6 +47,11 @@ class Batch(NamedTuple):
 def as_batch(function: str, logits: Peers) -> Batch:
     """Checked: a (K, ..., C) tensor, or K >= 1 tensors (..., C) of one shape and device."""
     stacked = isinstance(logits, Tensor)
+    if not (stacked or isinstance(logits, Sequence)):
+        raise TypeError(
+            f"{function}: logits must be a tensor or a sequence of tensors, "
+            f"got {type(logits).__name__}"
+        )
     tensors = (logits,) if stacked else tuple(logits)
     shape = "(K, ..., C)" if stacked else "(..., C)"
     if not tensors:

@@ -76,7 +76,12 @@ def _matrix(weights, count: int) -> list[list[float]]:
             warn_alone("mutual_kl")
         w = 1 / max(1, count - 1)
         return [[w * (i != j) for j in range(count)] for i in range(count)]
-    rows = weights.tolist() if isinstance(weights, Tensor) else [list(row) for row in weights]
+    if isinstance(weights, Tensor) and weights.requires_grad:
+        raise ValueError("mutual_kl: weights must be constants, got a tensor that requires grad")
+    rows = weights.tolist() if isinstance(weights, Tensor) else weights
+    if not isinstance(rows, Sequence):
+        raise TypeError(f"mutual_kl: weights must be rows of numbers, got {type(rows).__name__}")
+    rows = [list(row) if isinstance(row, Sequence) else row for row in rows]
     if len(rows) != count or any(not isinstance(r, list) or len(r) != count for r in rows):
         raise ValueError(
             f"mutual_kl: weights must be {count} x {count}, a row for each peer, got {weights}"
@@ -120,7 +125,7 @@ def mutual_kl(
             a target alone: nothing is spent on its gradient.
         target: (...) int64 or int32 labels in [0, C) or ignore_index; needed for ce_weight != 0.
         temperature: T in [2^-20, 2^20].
-        weights: (K, K) finite numbers >= 0 with a zero diagonal: row i says whom peer i learns
+        weights: (K, K) finite constants >= 0 with a zero diagonal: row i says whom peer i learns
             from. None: 1 / (K - 1), the mean over the others.
         ce_weight: of the labels, for all peers or one number each.
         reduction: 'batchmean' and 'mean' divide by the number of counted rows; 'sum'; 'none'.
