@@ -62,8 +62,8 @@ inline Tensor new_tensor(const Tensor& like, Sizes sizes, ScalarType dtype) {
   int32_t device;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
   AtenTensorHandle handle;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-      sizes.size(), sizes.data(), strides.data(), code, device, like.get_device_index(), &handle));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.data(), strides.data(), code,
+                                                  device, like.get_device_index(), &handle));
   return Tensor(handle);
 }
 inline Tensor new_like(const Tensor& x) { return new_tensor(x, x.sizes(), x.scalar_type()); }
