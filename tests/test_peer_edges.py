@@ -53,8 +53,9 @@ def test_one_peer_alone(backend, stem, form, monkeypatch):
     logits = torch.randn(1, 6, 5, dtype=torch.float64, requires_grad=True)
     target = torch.arange(6) % 5
     given = logits if form == "stacked" else list(logits)
-    with pytest.warns(UserWarning, match=f"^{stem}: one peer alone"):
+    with pytest.warns(UserWarning, match=f"^{stem}: one peer alone") as told:
         value = getattr(kdops, stem)(given, target, ce_weight=0.5, temperature=2.0)
+    assert told[0].filename == __file__
     expected = 0.5 * torch.nn.functional.cross_entropy(logits[0], target)
     torch.testing.assert_close(value.sum(), expected)
     (gradient,) = torch.autograd.grad(value.sum(), logits)

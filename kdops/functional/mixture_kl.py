@@ -88,8 +88,6 @@ _loss = PeerLoss("mixture_kl", _native, _formula, per_peer=False)
 def _others(batch: Batch) -> Tensor:
     """The mean of the other peers' logits, for each peer; its own where it is alone."""
     count, first = batch.count, batch.first
-    if count == 1:
-        warn_alone("mixture_kl")
     dtype, device = accumulation_dtype(first.dtype), first.device
     weights = torch.full((count, count), 1 / max(1, count - 1), dtype=dtype, device=device)
     return weights.fill_diagonal_(float(count == 1))
@@ -197,6 +195,8 @@ def mixture_kl(
     _checks.one_of("mixture_kl", "reduction", reduction, REDUCTIONS)
     _checks.one_of("mixture_kl", "target_grad", target_grad, TARGET_GRADS)
     batch = as_batch("mixture_kl", logits)
+    if batch.count == 1 and weights is None and rule == "weights":
+        warn_alone("mixture_kl")
     weights = _weights(batch, weights, rule)
     ce_weights = per_peer("mixture_kl", "ce_weight", ce_weight, batch.count)
     labels = any(ce_weights) or ensemble_ce_weight != 0 or rule != "weights"

@@ -72,8 +72,6 @@ _loss = PeerLoss("mutual_kl", _native, _formula, per_peer=True)
 def _matrix(weights, count: int) -> list[list[float]]:
     """Of the KLs, K x K with zeros on the diagonal; by default the mean over the others."""
     if weights is None:
-        if count == 1:
-            warn_alone("mutual_kl")
         w = 1 / max(1, count - 1)
         return [[w * (i != j) for j in range(count)] for i in range(count)]
     if isinstance(weights, Tensor) and weights.requires_grad:
@@ -158,6 +156,8 @@ def mutual_kl(
     ce_weights = per_peer("mutual_kl", "ce_weight", ce_weight, batch.count)
     labels = any(ce_weights)
     check_rows("mutual_kl", batch, target, labels, ignore_index)
+    if batch.count == 1 and weights is None:
+        warn_alone("mutual_kl")
     weights = _matrix(weights, batch.count)
     scalars = (weights, ce_weights, temperature, reduction, ignore_index, scale_t2, peer_grad)
     reads = ignore_index if labels else None

@@ -34,6 +34,10 @@ SHARDS = {
     "alone": Arm("codistillation", changes={"weight": 0}),
     "codistillation": Arm("codistillation"),
 }
+OF_ARMS = {
+    "codistillation": "codistillation: both nets see all images here.",
+    "kdcl-general": "kdcl-general fits its weights on the validation images.",
+}
 ARMS = {
     **{f"online-{name}": arm for name, arm in METHODS.items()},
     **{f"resnet-{n}": replace(arm, setting={"student": "resnet"}) for n, arm in LARGER.items()},
@@ -103,8 +107,8 @@ def _notes(gains: dict[str, Gain]) -> list[str]:
         "ensemble: all peers together, for their price; not what is compared. churn: test images "
         "that two peers answer otherwise, the mean over pairs. alone: two nets that learn nothing "
         "from each other.",
-        "kdcl-general fits its weights on the validation images. codistillation: both nets see all "
-        "images here. No option was tuned.",
+        "No option was tuned.",
+        *(note for name, note in OF_ARMS.items() if name in gains),
     ]
 
 
