@@ -201,7 +201,7 @@ class Both(nn.Module):
         return self.method(self.student(images), answers, labels)
 
 
-NOT_LOSSES = ("Method", "Relation", "specialists", "temperature_range")
+NOT_LOSSES = ("Method", "Relation", "online", "specialists", "temperature_range")
 EVERY = {name: {} for name in methods.__all__ if name not in NOT_LOSSES}
 EVERY |= {
     "CCKD": {"projection": 3},

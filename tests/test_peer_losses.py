@@ -149,9 +149,9 @@ def test_near_peers(backend, spread):
     apart = logits + torch.tensor([0.0, 64.0, -512.0, 1024.0])[:, None, None]
     check(KL, logits, target)
     check(KL, peers(4, 5, 64, spread, torch.float64), target)
-    check(KL, apart, target)
     if backend == "reference":
-        return  # its mixtures are rounded
+        return  # its mixtures and its differences of offset logits are rounded
+    check(KL, apart, target)
     weights = torch.tensor([[0.25, 0.5, 0.0, 0.25]])
     check(MIX, logits, target, weights, target_grad="all")
     for rule in RULES[: 1 + (spread > 1e-6)]:  # naive: float32 cannot tell which peer is best
