@@ -254,3 +254,14 @@ def test_other_nets_must_have_weights_of_their_own():
     again = scaled(1)
     with pytest.raises(ValueError, match=r"branch: make_net must give weights of its own.*net 2"):
         branch(shared, "fc", 3, make_net=lambda i: again)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_copy_has_weights_of_its_own(name):
+    net, images, points = small(name)
+    group = branch(net, points[0], 2, {"embedding": f"{LAST[name]}:input"}).eval()
+    twin = copy.deepcopy(group)
+    for ours, theirs in zip(twin(images).logits, group(images).logits, strict=True):
+        assert torch.equal(ours, theirs)
+    assert not set(twin.parameters()) & set(group.parameters())
+    assert not set(copy.deepcopy(group.peer(1)).parameters()) & set(group.parameters())
