@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdops.peers import Branched, branch
+from kdops.peers import Branched, HeadTree, attach_aux_heads, branch
 
 from .backbones import NAMES, Residual, small
 
@@ -225,3 +225,47 @@ def test_compiled(name):
     compiled = torch.compile(group, fullgraph=True, backend="aot_eager")
     for ours, theirs in zip(compiled(images).logits, group(images).logits, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def scaled(i):
+    """Of a kind that has no reset_parameters: its constructor initialises it."""
+    torch.manual_seed(i)
+    net = Scaled()
+    nn.init.constant_(net.scale, i + 1.0)
+    return net
+
+
+def test_tails_of_other_nets():
+    nets = [scaled(i) for i in range(3)]
+    x = torch.randn(5, 4)
+    group = branch(nets[0], "fc", 3, make_net=nets.__getitem__)
+    for i, logits in enumerate(group(x).logits):
+        assert torch.equal(logits, nets[i].fc(nets[0].stem(x)) * nets[i].scale)
+        assert group.tails[i].get_submodule("fc") is nets[i].fc
+    tree = HeadTree.of(scaled(0), ["stem", "fc"], (1, 3), make_net=scaled)
+    assert [leaf.model.scale.item() for leaf in tree.levels[2]] == [1, 2, 3]
+    tree = HeadTree.of(scaled(0), ["stem", "fc"], (2, 2), make_net=scaled)
+    assert torch.equal(tree.levels[1][1].stem.weight, scaled(2).stem.weight)
+    heads = attach_aux_heads(scaled(0), ["stem", "fc"], make_net=scaled).heads
+    assert [head.scale.item() for head in heads] == [2, 3]
+    assert torch.equal(heads[0].stem.weight, scaled(1).stem.weight)
+
+
+def test_other_nets_must_have_weights_of_their_own():
+    shared = scaled(0)
+    with pytest.raises(ValueError, match=r"branch: make_net must give weights of its own.*net 1"):
+        branch(shared, "fc", 2, make_net=lambda i: shared)
+    again = scaled(1)
+    with pytest.raises(ValueError, match=r"branch: make_net must give weights of its own.*net 2"):
+        branch(shared, "fc", 3, make_net=lambda i: again)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_copy_has_weights_of_its_own(name):
+    net, images, points = small(name)
+    group = branch(net, points[0], 2, {"embedding": f"{LAST[name]}:input"}).eval()
+    twin = copy.deepcopy(group)
+    for ours, theirs in zip(twin(images).logits, group(images).logits, strict=True):
+        assert torch.equal(ours, theirs)
+    assert not set(twin.parameters()) & set(group.parameters())
+    assert not set(copy.deepcopy(group.peer(1)).parameters()) & set(group.parameters())

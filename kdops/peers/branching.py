@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from .. import _checks
-from .fresh import fresh_copy
-from .segments import segments
+from .fresh import MakeNet, Pieces
 from .tree import HeadTree, check_behind
 
 
@@ -51,12 +50,13 @@ def branch(
     n: int,
     layers: Mapping[str, str] | None = None,
     *,
+    make_net: MakeNet | None = None,
     deployed: int = 0,
 ) -> Branched:
     """A model of which the part from `at` on is there n times.
 
     The first tail is the model's own, with its weights; the others are copies that are initialised
-    anew by their layers' `reset_parameters`.
+    anew by their layers' `reset_parameters`, or the tails of other nets.
 
     Args:
         model: one that `segments` can cut.
@@ -64,6 +64,8 @@ def branch(
         n: number of tails, >= 1.
         layers: names of features and the layers of the model for them, behind the cut, as `Tapped`
             takes them: {"embedding": "fc:input"}.
+        make_net: make_net(i) is a net like the model whose tail is tail i: initialised as its
+            constructor does.
         deployed: the number of the tail that is named for deployment.
     Returns:
         A group of n peers; a peer's `state_dict` is one of the model.
@@ -74,7 +76,7 @@ def branch(
     >>> logits, features = group(images)  # three tensors (N, C), and {"branch": layer4's input}
     """
     _checks.integer("branch", "n", n, low=1)
-    stem, tail = segments(model, [at])
-    check_behind("branch", model, tail, at, layers or {})
-    tails = [tail, *(fresh_copy("branch", tail) for _ in range(n - 1))]
-    return Branched(stem, tails, layers, deployed=deployed)
+    pieces = Pieces("branch", model, [at], make_net)
+    tails = [pieces(i, 1) for i in range(n)]
+    check_behind("branch", model, tails[0], at, layers or {})
+    return Branched(pieces(0, 0), tails, layers, deployed=deployed)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ..taps import Outputs
-from .fresh import fresh_copy
+from .fresh import MakeNet, Pieces
 from .group import Group
-from .segments import join, segments
+from .segments import join
 from .tree import as_tuple, copied
 
 Builder = Callable[[nn.Module, str], nn.Module]
@@ -50,18 +50,24 @@ class MultiHeadNet(nn.Module):
 
 
 def attach_aux_heads(
-    net: nn.Module, points: Sequence[str], builder: Builder | None = None
+    net: nn.Module,
+    points: Sequence[str],
+    builder: Builder | None = None,
+    *,
+    make_net: MakeNet | None = None,
 ) -> MultiHeadNet:
     """A net and, in front of each of its submodules `points`, an auxiliary head.
 
     A head is the rest of the net from its point on, a copy that its layers' `reset_parameters`
-    initialise anew. The net keeps its weights, and shares none with a head.
+    initialise anew, or the rest of another net. The net keeps its weights, and shares none.
 
     Args:
         net: one that `segments` can cut.
         points: names of submodules, in the order in which they run.
-        builder: makes a head of (tail, point), where tail is that copy with the net's names, which
+        builder: makes a head of (tail, point), where tail is that rest with the net's names, which
             it may change: to shorten or to widen it.
+        make_net: make_net(i) is a net like this one whose rest is head i, counted from 1:
+            initialised as its constructor does.
     Returns:
         A module of len(points) + 1 logits.
     Raises:
@@ -75,9 +81,10 @@ def attach_aux_heads(
     >>> early, middle, last = attach_aux_heads(net, ["layer2", "layer3"], shorter)(images)
     """
     points = [points] if isinstance(points, str) else list(points)
-    pieces, heads = segments(net, points), []
+    pieces, heads = Pieces("attach_aux_heads", net, points, make_net), []
+    count = len(points) + 1
     for i, point in enumerate(points, 1):
-        head = fresh_copy("attach_aux_heads", join(pieces[i:]))
+        head = join([pieces(i, k) for k in range(i, count)])
         head = head if builder is None else builder(head, point)
         if not isinstance(head, nn.Module):
             raise TypeError(
@@ -85,7 +92,7 @@ def attach_aux_heads(
                 f"point {point!r}"
             )
         heads.append(head)
-    return MultiHeadNet(pieces, heads)
+    return MultiHeadNet([pieces(0, k) for k in range(count)], heads)
 
 
 class MultiHeadGroup(Group):

@@ -1,7 +1,9 @@
 """Peers that share what is in front of forks: a tree of parts, the leaves its heads."""
 
+import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from operator import mul
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +11,9 @@ from torch import Tensor, nn
 from .. import _checks
 from ..nn import grad_rescale
 from ..taps import Outputs, Tapped, find_layer
-from .fresh import fresh_copy
+from .fresh import MakeNet, Pieces
 from .group import Group
-from .segments import join, segments
+from .segments import join
 
 
 def as_tuple(values) -> tuple:
@@ -97,16 +99,21 @@ class HeadTree(Group):
         *,
         rescale: bool = True,
         layers: Mapping[str, str] | None = None,
+        make_net: MakeNet | None = None,
+        deployed: int = 0,
     ) -> "HeadTree":
         """A model forked in front of its submodules `at`, into `fanout` children at each.
 
         Leaf 0 is the model itself, with its weights; all other parts are copies that are
-        initialised anew by their layers' `reset_parameters`.
+        initialised anew by their layers' `reset_parameters`, or parts of other nets.
 
         Args:
             model: one that `segments` can cut.
             at: names of submodules, in the order in which they run.
             fanout: children of a fork, >= 1 each, as many numbers as names.
+            rescale, layers, deployed: as above.
+            make_net: make_net(i) is a net like the model, initialised as its constructor does; the
+                parts whose first leaf is i are its.
         Returns:
             A tree of prod(fanout) heads.
         Raises:
@@ -121,13 +128,14 @@ class HeadTree(Group):
             )
         for i, children in enumerate(fanout):
             _checks.integer(cls.__name__, f"fanout[{i}]", children, low=1)
-        stem, *parts = segments(model, at)
-        check_behind(cls.__name__, model, parts[-1], at[-1], layers or {})
-        levels = [[stem]]
-        for part, children in zip(parts, fanout, strict=True):
-            copies = len(levels[-1]) * children - 1
-            levels.append([part, *(fresh_copy(cls.__name__, part) for _ in range(copies))])
-        return cls(levels, rescale=rescale, layers=layers)
+        pieces, leaves = Pieces(cls.__name__, model, at, make_net), math.prod(fanout)
+        counts = list(accumulate([1, *fanout], mul))
+        levels = [
+            [pieces(first, depth) for first in range(0, leaves, leaves // count)]
+            for depth, count in enumerate(counts)
+        ]
+        check_behind(cls.__name__, model, levels[-1][0], at[-1], layers or {})
+        return cls(levels, rescale=rescale, layers=layers, deployed=deployed)
 
     def forward(self, images: Tensor) -> Outputs:
         grads = torch.is_grad_enabled()
