@@ -34,21 +34,6 @@ KDOPS_ROWS(double)
 KDOPS_ROWS(BFloat16)
 KDOPS_ROWS(Half)
 
-// The number of rows that count; every label that is read must be a class.
-int64_t count_rows(const LogitLoss& loss, const Labels& labels, int64_t rows, int64_t cols) {
-  if (!labels.given()) return rows;
-  int64_t counted = 0;
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t label = labels[row];
-    if (label == loss.ignore_index) continue;
-    ++counted;
-    KDOPS_CHECK(loss.hard_weight == 0 || (label >= 0 && label < cols), loss.name,
-                ": target must be in [0, ", cols, ") or ignore_index, got ", label, " in row ",
-                row);
-  }
-  return counted;
-}
-
 template <class T>
 void reduce(const LogitLoss& loss, const double* values, int64_t rows, int64_t counted, T* out) {
   if (loss.reduction == kNone) {
@@ -70,7 +55,7 @@ std::tuple<Tensor, Tensor> logit_loss(const LogitLoss& loss, const Tensor& stude
   if (target_) target = as_contiguous(*target_);
   const Labels labels(target);
   const int64_t cols = student_.sizes().back(), rows = student_.numel() / cols;
-  const int64_t counted = count_rows(loss, labels, rows, cols);
+  const int64_t counted = count_rows(loss, labels, loss.hard_weight != 0, rows, cols);
 
   const Tensor student = as_contiguous(student_), teacher = as_contiguous(teacher_);
   const Tensor value = new_value(loss, student), gradient = new_gradient(loss, student);

@@ -11,21 +11,6 @@ namespace kdops {
 constexpr int64_t kBlock = 1024;  // classes at a time
 constexpr int kMostMembers = 2 * kMostPeers;
 
-// The number of rows that count; every label that is read must be a class.
-inline int64_t count_rows(const PeerLoss& loss, const Labels& labels, bool read, int64_t rows,
-                          int64_t cols) {
-  if (!labels.given()) return rows;
-  int64_t counted = 0;
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t label = labels[row];
-    if (label == loss.ignore_index) continue;
-    ++counted;
-    KDOPS_CHECK(!read || (label >= 0 && label < cols), loss.name, ": target must be in [0, ", cols,
-                ") or ignore_index, got ", label, " in row ", row);
-  }
-  return counted;
-}
-
 // Member i learns from j with the weight of_i, and j from i with of_j.
 struct Pair {
   int i, j;

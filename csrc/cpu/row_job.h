@@ -23,6 +23,21 @@ class Labels {
   bool wide_;
 };
 
+// The number of rows that count; every label that is read must be a class.
+template <class Loss>
+int64_t count_rows(const Loss& loss, const Labels& labels, bool read, int64_t rows, int64_t cols) {
+  if (!labels.given()) return rows;
+  int64_t counted = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t label = labels[row];
+    if (label == loss.ignore_index) continue;
+    ++counted;
+    KDOPS_CHECK(!read || (label >= 0 && label < cols), loss.name, ": target must be in [0, ", cols,
+                ") or ignore_index, got ", label, " in row ", row);
+  }
+  return counted;
+}
+
 // Rows to be done.
 template <class S>
 struct Job {
