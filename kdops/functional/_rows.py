@@ -12,6 +12,11 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def widened(x: Tensor) -> Tensor:
+    """In the accumulation type; the conversion carries the gradient back."""
+    return x.to(accumulation_dtype(x.dtype))
+
+
 def same_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All in the one type that holds them; the conversions carry the gradient back."""
     dtypes = {x.dtype for x in tensors}

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import functional as F
+from ..functional._rows import widened
 from ..taps import Outputs
-from .method import like, tapped, try_options, widened
+from .method import like, tapped, try_options
 from .relation import Relation
 
 

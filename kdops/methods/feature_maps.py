@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from .. import _checks
 from .. import functional as F
+from ..functional._rows import widened
 from ..nn import VIDLoss
 from ..taps import Outputs
-from .method import Method, layer_pairs, layer_weights, like, tapped, try_options, widened
+from .method import Method, layer_pairs, layer_weights, like, tapped, try_options
 
 
 def _check_maps(method: str, student: Tensor, teacher: Tensor) -> None:

@@ -6,11 +6,12 @@ from torch import Tensor, nn
 
 from .. import _checks
 from .. import functional as F
+from ..functional._rows import widened
 from ..nn import HintRegressor
 from ..nn.hint import ACTIVATIONS
 from ..schedules import LinearDecay
 from ..taps import Outputs
-from .method import Method, layer_weights, like, tapped, widened
+from .method import Method, layer_weights, like, tapped
 
 
 class Hint(Method):

@@ -138,11 +138,6 @@ def like(parts: nn.Module, x: Tensor) -> nn.Module:
     return parts.to(x.device, accumulation_dtype(x.dtype))
 
 
-def widened(x: Tensor) -> Tensor:
-    """Features in the type of the parts that `like` made."""
-    return x.to(accumulation_dtype(x.dtype))
-
-
 def try_options(loss: Callable, shape: tuple[int, ...], **options) -> None:
     """Call a loss on ones: its options are checked before anything is trained."""
     loss(*torch.ones(2, *shape, device="cpu"), **options)

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from .. import functional as F
+from ..functional._rows import widened
 from ..nn import InformationFlowLoss
 from ..schedules import CriticalPeriod
 from ..taps import Outputs
-from .method import layer_weights, tapped, try_options, widened
+from .method import layer_weights, tapped, try_options
 from .relation import Relation
 
 

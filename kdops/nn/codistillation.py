@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import _checks
 from .. import functional as F
-from ..functional._rows import accumulation_dtype
+from ..functional._rows import widened
 from .options import Options
 
 KINDS = ("kl", "ce", "mse_logits")
@@ -135,7 +135,3 @@ class CodistillationLoss(Options):
     def _counted(self, rows: Tensor, target: Tensor | None) -> Tensor:
         every = torch.ones_like(rows, dtype=torch.bool)
         return every if target is None else target != self.ignore_index
-
-
-def widened(x: Tensor) -> Tensor:
-    return x.to(accumulation_dtype(x.dtype))

@@ -6,7 +6,7 @@ from torch import Tensor
 from .. import _checks
 from .. import functional as F
 from ..functional._peers import Peers, as_batch
-from ..functional._rows import accumulation_dtype
+from ..functional._rows import widened
 from .options import Options
 
 DIVERGENCES = ("kl", "cross_entropy")
@@ -107,7 +107,7 @@ class CollaborativeLoss(MixtureLoss):
 
 def others(logits: Peers) -> list[Tensor]:
     """The mean of the other heads' logits, for each head."""
-    heads = [x.to(accumulation_dtype(x.dtype)) for x in logits]
+    heads = [widened(x) for x in logits]
     return [torch.stack(heads[:h] + heads[h + 1 :]).mean(0) for h in range(len(heads))]
 
 
