@@ -114,11 +114,6 @@ def warn_alone(function: str) -> None:
         warnings.warn(f"{function}: one peer alone has no soft targets, which are 0", stacklevel=3)
 
 
-def value_shape(batch: Batch, reduction: int, per_peer: bool) -> tuple[int, ...]:
-    rows = batch.lead if reduction == REDUCTIONS["none"] else ()
-    return (batch.count, *rows) if per_peer else rows
-
-
 def peer_outputs(
     batch: Batch,
     weights: Tensor | None,
@@ -134,7 +129,7 @@ def peer_outputs(
     dtype = accumulation_dtype(first.dtype)
     rows = batch.lead if reduction == REDUCTIONS["none"] else ()
     outputs = [
-        first.new_empty(value_shape(batch, reduction, per_peer), dtype=dtype),
+        first.new_empty((batch.count, *rows) if per_peer else rows, dtype=dtype),
         first.new_empty((terms, *rows), dtype=dtype),
     ]
     tensors = (*batch.tensors, weights)
@@ -208,8 +203,6 @@ class _NativePeers(Function):
             return (None,) * (3 + len(needs))
         wanted = [i for i, need in enumerate(needs) if need]
         tensors, gradients = saved[: len(needs)], saved[len(needs) :]
-        if upstream is None:
-            return (None,) * (3 + len(needs))
         if second_order():
 
             def value(tensors, scalars):
