@@ -7,11 +7,10 @@ from torch import Tensor, nn
 
 from ... import _checks
 from ...peers import Group
+from ...peers.fresh import MakeNet
 from ...schedules import SigmoidRampup
 from ...taps import Outputs
 from ..method import Method
-
-MakeNet = Callable[[int], nn.Module]
 
 
 class Online(Method):
