@@ -1,12 +1,22 @@
-"""Measured figures, kept in a file with the protocol that they were measured under."""
+"""Measured figures: the batches that they are measured on, and the file that keeps them."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
-from ..training.data import FEW, Split
+from ..training.batches import Batches, UniformBatchSampler
+from ..training.data import FEW, REACH, Split, few
 from ..training.records import write_json
 from ..training.setting import Setting
+
+BATCH = 64
+
+
+def few_batches(split: Split, data: str, labels: int, seed: int) -> Batches:
+    """Of as many labelled images as a student sees, shifted, the same for a seed."""
+    part = few(split.pool, labels, seed)
+    sampler = UniformBatchSampler(len(part), BATCH, seed)
+    return Batches(part, sampler, reach=REACH[data], seed=seed)
 
 
 def kept_figures(

@@ -11,15 +11,14 @@ from torch import Tensor, nn
 from ..peers import HeadTree
 from ..results.statistics import gains_of_pairs
 from ..results.tables import Table, spread
-from ..training.batches import Batches, UniformBatchSampler
-from ..training.data import REACH, Split, few
+from ..training.data import Split
 from ..training.loop import accuracy, predict
 from ..training.nets import make_net
 from ..training.setting import Setting
-from .figures import kept_figures
+from .figures import few_batches, kept_figures
 
 HEADS, AT, FANOUT = 4, ("middle", "embedding"), (2, 2)
-BATCH, PROBES, STEPS = 64, 50, 600
+PROBES, STEPS = 50, 600
 RATES = {"SGD": 0.05, "Adam": 0.01}
 
 
@@ -51,9 +50,7 @@ def tree(split: Split, seed: int, rescale: bool) -> HeadTree:
 
 
 def drawn(split: Split, data: str, labels: int, steps: int, seed: int) -> Iterator:
-    part = few(split.pool, labels, seed)
-    sampler = UniformBatchSampler(len(part), BATCH, seed)
-    return Batches(part, sampler, reach=REACH[data], seed=seed).steps(0, steps)
+    return few_batches(split, data, labels, seed).steps(0, steps)
 
 
 def loss_of(group: HeadTree, images: Tensor, labels: Tensor, factor: float) -> Tensor:

@@ -9,14 +9,13 @@ from ..methods.online import ONE
 from ..peers import Branched
 from ..recipes import reading
 from ..results.tables import Table, spread
-from ..training.batches import Batches, UniformBatchSampler
-from ..training.data import REACH, Split, few
+from ..training.data import Split
 from ..training.loop import Settings, accuracy, fit, make_fabric, predict
 from ..training.nets import layers_of, make_net
 from ..training.setting import Setting
-from .figures import kept_figures
+from .figures import few_batches, kept_figures
 
-BATCH, STEPS = 64, 600
+STEPS = 600
 
 
 def trained(split: Split, data: str, labels: int, steps: int, seed: int) -> tuple[ONE, Branched]:
@@ -24,9 +23,7 @@ def trained(split: Split, data: str, labels: int, steps: int, seed: int) -> tupl
     method = ONE(**reading.read("one").phases[-1].options)
     net = make_net("student", split.classes, split.channels)
     group = method.assemble(lambda i: net, layers_of(net, method.layers, {}))
-    part = few(split.pool, labels, seed)
-    sampler = UniformBatchSampler(len(part), BATCH, seed)
-    batches = Batches(part, sampler, reach=REACH[data], seed=seed)
+    batches = few_batches(split, data, labels, seed)
     fit(make_fabric("cpu"), group, None, method, batches, Settings(steps))
     return method.eval(), group.eval()
 
