@@ -18,7 +18,16 @@ from kdops.training.run import Run
 from kdops.training.setting import Setting
 
 from .peer_methods import Mutual, batches, group, part
-from .test_training_loop import QUICK, distill, finished, history, killed_at, result, started
+from .test_training_loop import (
+    QUICK,
+    assert_one_curve,
+    distill,
+    finished,
+    history,
+    killed_at,
+    result,
+    started,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:kdops runs")
 HERE, PLAIN = "tests.peer_methods", "tests.test_training_loop:Plain"
@@ -231,11 +240,7 @@ def test_data_parallel_peers_have_the_curve_of_one_process(tmp_path, options):
     arguments = ["--recipe", recipe(tmp_path, options), *QUICK, "--student", PLAIN]
     assert distill(*arguments, "--out", tmp_path / "one") == 0
     finished(started(*arguments, "--out", tmp_path / "two", processes=2))
-    assert result(tmp_path / "two")["processes"] == 2
-    for ours, theirs in zip(history(tmp_path / "two"), history(tmp_path / "one"), strict=True):
-        assert ours == pytest.approx(theirs, rel=2e-3)
-    first = history(tmp_path / "two")[0]["loss"]
-    assert first == pytest.approx(history(tmp_path / "one")[0]["loss"], rel=1e-5)
+    assert_one_curve(tmp_path / "two", tmp_path / "one")
 
 
 @pytest.mark.slow

@@ -63,6 +63,14 @@ def result(folder, seed=0) -> dict:
     return json.loads((folder / f"seed{seed}" / "result.json").read_text())
 
 
+def assert_one_curve(two, one) -> None:
+    """Two processes' run has the history of one's."""
+    assert result(two)["processes"] == 2
+    for ours, theirs in zip(history(two), history(one), strict=True):
+        assert ours == pytest.approx(theirs, rel=2e-3)
+    assert history(two)[0]["loss"] == pytest.approx(history(one)[0]["loss"], rel=1e-5)
+
+
 def history(folder) -> list[dict]:
     return [row for phase in result(folder)["phases"] for row in phase["history"]]
 
@@ -111,11 +119,7 @@ def test_two_processes_have_the_curve_of_one(tmp_path, recipe):
     arguments += ["--student-layer", "early=first", "--student-layer", "middle=norm"]
     assert distill(*arguments, "--out", tmp_path / "one") == 0
     finished(started(*arguments, "--out", tmp_path / "two", processes=2))
-    assert result(tmp_path / "two")["processes"] == 2
-    for ours, theirs in zip(history(tmp_path / "two"), history(tmp_path / "one"), strict=True):
-        assert ours == pytest.approx(theirs, rel=2e-3)
-    first = history(tmp_path / "two")[0]["loss"]
-    assert first == pytest.approx(history(tmp_path / "one")[0]["loss"], rel=1e-5)
+    assert_one_curve(tmp_path / "two", tmp_path / "one")
 
 
 def test_own_net_with_layers_by_name(tmp_path):
