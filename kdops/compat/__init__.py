@@ -1,5 +1,8 @@
-"""Losses as published code has them where it differs from the formula; one module a code base."""
+"""Losses as published code has them where it differs from the formula; one module a code base.
 
-from . import caffe
+`kdops.compat.torchdistill` is there on import alone: it writes to torchdistill's registry.
+"""
 
-__all__ = ["caffe"]
+from . import caffe, kd_lib
+
+__all__ = ["caffe", "kd_lib"]
