@@ -84,8 +84,8 @@ class KDLoss(Pair):
 class LogitStdKDLoss(KDLoss):
     """`KDLoss` whose soft term takes standardised logits; the cross-entropy takes the raw ones.
 
-    The clean form is `kd_loss` of `kdops.standardize_logits`. Two rows of equal logits are equal
-    here; torchdistill's gradient of such a row is NaN.
+    The clean form is `kd_loss` of `kdops.standardize_logits`. A row of equal logits gets no
+    gradient; torchdistill's is of the size of 1 / eps.
     """
 
     def __init__(
