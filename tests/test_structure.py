@@ -27,7 +27,7 @@ BELOW = {
     "functional": {"reference", "distributed", "_native", "_checks", "_backend"},
     "nn": {"functional", "_checks"},
     "metrics": {"functional", "_checks"},
-    "compat": {"_checks", "reference"},
+    "compat": {"_checks", "reference", "functional"},
     "schedules": set(),
     "taps": set(),
     "peers": {"functional", "nn", "taps", "_checks"},

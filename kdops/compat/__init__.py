@@ -1,5 +1,5 @@
 """Losses as published code has them where it differs from the formula; one module a code base."""
 
-from . import caffe
+from . import caffe, repdistiller
 
-__all__ = ["caffe"]
+__all__ = ["caffe", "repdistiller"]
