@@ -1,5 +1,5 @@
 """Losses as published code has them where it differs from the formula; one module a code base."""
 
-from . import caffe, repdistiller
+from . import caffe, mdistiller, repdistiller
 
-__all__ = ["caffe", "repdistiller"]
+__all__ = ["caffe", "mdistiller", "repdistiller"]
