@@ -16,7 +16,9 @@ from kdops import methods
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="not a source tree")
 METHODS = sorted((ROOT / "docs" / "methods").glob("*.md"))
-PAGES = [*(ROOT / name for name in ("README.md", "docs/training.md", "docs/peers.md")), *METHODS]
+MIGRATION = sorted((ROOT / "docs" / "migrate").glob("*.md"))
+OTHERS = [ROOT / name for name in ("README.md", "docs/training.md", "docs/peers.md")]
+PAGES = [*OTHERS, *MIGRATION, *METHODS]
 EXTRA = {"specialists": "sklearn", "training": "lightning_fabric"}  # what a page's examples need
 CLASSES = 6
 

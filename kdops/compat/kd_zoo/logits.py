@@ -36,8 +36,8 @@ class SoftTarget(nn.Module):
 class DML(nn.Module):
     """KL(softmax(out2) || softmax(out1)) over N: of one of two peers.
 
-    Clean form: `kdops.mutual_kl([out1, out2])`, of any number of peers, whose targets get no
-    gradient.
+    Clean form: `kdops.mutual_kl([out1, out2])`, of both or of any number of peers, whose targets
+    get no gradient.
     Source: Zhang, Xiang, Hospedales, Lu, 2018, "Deep Mutual Learning", equation 5.
     """
 

@@ -41,7 +41,7 @@ def single_stage_nst_loss(f_s: Tensor, f_t: Tensor) -> Tensor:
 def nst_loss(g_s, g_t) -> Tensor:
     """The sum of `single_stage_nst_loss` over pairs of layers; 0 for no layer.
 
-    Source: mdistiller, mdistiller/distillers/NST.py.
+    Source: mdistiller, mdistiller/distillers/NST.py. kdops has no other form.
     """
     return sum(maps.selectivity(*pair, constant=True) for pair in maps.pairs("nst_loss", g_s, g_t))
 
