@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import kdops
 
 from ..cases import generator
 
@@ -22,6 +25,7 @@ class Case:
     constant: tuple = ()  # numbers of arguments that get no gradient, as in the peer
     more: dict = field(default_factory=dict)  # arguments made from a generator, by name
     variant: str = ""
+    alone: bool = True  # whether it runs where the first argument alone requires grad
     same_type: bool = False  # the published formula too, for its SVD's signs differ between types
 
     def __str__(self) -> str:
@@ -48,10 +52,11 @@ def leaves(arguments) -> list[Tensor]:
 
 
 def result(function: Callable, arguments: list, **options):
-    """What the loss returns, and the gradient of its sum for every tensor: None where it has none,
-    and none of zeros.
+    """What the loss returns, and the gradient of its sum for every tensor, or for those that
+    require it alone: None where it has none, and none of zeros.
     """
-    tensors = [x.requires_grad_() for x in leaves(arguments)]
+    tensors = [x for x in leaves(arguments) if x.requires_grad]
+    tensors = tensors or [x.requires_grad_() for x in leaves(arguments)]
     found = function(*arguments, **options)
     value = torch.stack([x.sum() for x in leaves(found)]).sum()
     gradients = torch.autograd.grad(value, tensors, allow_unused=True)
@@ -75,6 +80,7 @@ def agree(case: Case, seed: int, dtype: torch.dtype) -> None:
     for a, b in zip(leaves(actual), leaves(wanted), strict=True):
         assert a.shape == b.shape
         assert b != 0 and (a.double() - b.double()).abs() <= tolerance * b.abs(), (a, b)
+    no_teacher(case, seed, dtype, gradients[0])
     owners = [
         number
         for number, argument in enumerate(arguments)
@@ -86,6 +92,43 @@ def agree(case: Case, seed: int, dtype: torch.dtype) -> None:
         if a is not None:
             assert a.dtype == dtype
             assert (a.double() - b).abs().max() <= tolerance * b.abs().max(), (number, a, b)
+
+
+def no_teacher(case: Case, seed: int, dtype: torch.dtype, wanted: Tensor | list) -> None:
+    """The first argument's gradient when no other has a graph, as from the kernels."""
+    arguments = case.arguments(seed, dtype)
+    leaves(arguments)[0].requires_grad_()
+    if case.alone:
+        _, (gradient,) = result(case.ours, arguments, **case.options(seed))
+        tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+        assert (gradient - wanted).abs().max() <= tolerance * wanted.abs().max()
+
+
+class _Ops(TorchDispatchMode):
+    """The names of kdops's own ops that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        if op.namespace == "kdops":
+            self.seen.add(op._schema.name.removeprefix("kdops::_"))
+        return op(*args, **(kwargs or {}))
+
+
+def kernels(cases: list[Case]) -> dict[str, set[str]]:
+    """Of the peer's losses that run any, without a teacher's graph: the names of the kernels."""
+    found = {}
+    for case in cases:
+        if case.alone:
+            arguments = case.arguments(0, torch.float32)
+            leaves(arguments)[0].requires_grad_()
+            with kdops.backend("native"), _Ops() as ops:
+                case.ours(*arguments, **case.options(0))
+            if ops.seen:
+                found.setdefault(case.name, set()).update(ops.seen)
+    return found
 
 
 def parameters_of(function: Callable) -> str:

@@ -7,7 +7,7 @@ from kdops.compat import kd_zoo as ours
 
 from ..cases import generator
 from . import published_kd_zoo as published
-from .parity import SEEDS, TOLERANCES, Case, agree, result, signatures
+from .parity import SEEDS, TOLERANCES, Case, agree, kernels, result, signatures
 
 ROWS, WIDE = (9, 12), (9, 20)
 MAP, OTHER, LARGE = (5, 4, 6, 6), (5, 6, 6, 6), (5, 7, 9, 9)
@@ -97,6 +97,7 @@ CASES = [
         [(5, 3, 4, 4), (7, 48), (5, 6, 4, 4), (7, 96)],
         (2, 3),
         TARGET,
+        alone=False,
     ),
     with_weights("VID", [MAP, OTHER], 4, 5, 6, 5.0),
     with_weights("OFD", [MAP, OTHER], 4, 6),
@@ -142,6 +143,18 @@ def test_every_class_has_the_peers_name_and_a_case():
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_signatures(name):
     assert signatures(getattr(ours, name)) == SIGNATURES[name]
+
+
+def test_kernels(native):
+    assert kernels(CASES) == {
+        "BSS": {"kd_loss"},
+        "CC": {"cckd_loss"},
+        "DML": {"kd_loss"},
+        "IRG": {"irg_edge_loss"},
+        "RKD": {"rkd_distance_loss", "rkd_angle_loss"},
+        "SP": {"sp_loss"},
+        "SoftTarget": {"kd_loss"},
+    }
 
 
 LEARNED = {

@@ -7,7 +7,7 @@ from kdops.compat import mdistiller as ours
 
 from ..cases import generator
 from . import published_mdistiller as published
-from .parity import SEEDS, TOLERANCES, Case, agree, parameters_of, result
+from .parity import SEEDS, TOLERANCES, Case, agree, kernels, parameters_of, result
 
 ROWS, WIDE = (9, 12), (9, 20)
 MAP, OTHER, LARGE = (5, 4, 6, 6), (5, 6, 6, 6), (5, 7, 9, 9)
@@ -20,7 +20,16 @@ def case(name, shapes, constant=(), variant="", same_type=False, more=None, **op
     def call(module):
         return lambda *tensors, **made: getattr(module, name)(*tensors, **made, **options)
 
-    return Case(name, call(ours), call(published), shapes, constant, more or {}, variant, same_type)
+    return Case(
+        name,
+        call(ours),
+        call(published),
+        shapes,
+        constant,
+        more or {},
+        variant,
+        same_type=same_type,
+    )
 
 
 def vid(module):
@@ -93,6 +102,17 @@ def test_every_function_has_the_peers_name_and_a_case():
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_signatures(name):
     assert parameters_of(getattr(ours, name)) == SIGNATURES[name]
+
+
+def test_kernels(native):
+    rkd = {"rkd_distance_loss", "rkd_angle_loss"}
+    assert kernels(CASES) == {
+        "dkd_loss": {"kd_loss"},
+        "kd_loss": {"kd_loss"},
+        "rkd_loss": rkd | {"pairwise_distance"},
+        "similarity_loss": {"sp_loss"},
+        "sp_loss": {"sp_loss"},
+    }
 
 
 def test_no_layer():

@@ -7,7 +7,7 @@ from kdops.compat import repdistiller as ours
 
 from ..cases import generator
 from . import published_repdistiller as published
-from .parity import SEEDS, TOLERANCES, Case, agree, result, signatures
+from .parity import SEEDS, TOLERANCES, Case, agree, kernels, result, signatures
 
 ROWS, WIDE = (9, 12), (9, 20)
 MAP, OTHER, LARGE = (5, 4, 6, 6), (5, 6, 6, 6), (5, 7, 9, 9)
@@ -95,6 +95,14 @@ def test_every_class_has_the_peers_name_and_a_case():
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_signatures(name):
     assert signatures(getattr(ours, name)) == SIGNATURES[name]
+
+
+def test_kernels(native):
+    assert kernels(CASES) == {
+        "DistillKL": {"kd_loss"},
+        "RKDLoss": {"rkd_distance_loss", "rkd_angle_loss"},
+        "Similarity": {"sp_loss"},
+    }
 
 
 def test_parameters_are_the_peers_own():

@@ -1,6 +1,7 @@
 """The pages of RepDistiller, mdistiller and Knowledge-Distillation-Zoo: a row for every loss."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from kdops.compat import kd_zoo, mdistiller, repdistiller
 
 from ..cases import generator
 from ..test_docs import ROOT, names_in, tables
+from . import test_kd_zoo, test_mdistiller, test_repdistiller
+from .parity import kernels
 
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="not a source tree")
 MODULES = pytest.mark.parametrize(
@@ -17,10 +20,13 @@ MODULES = pytest.mark.parametrize(
 )
 
 
+def page_of(module) -> Path:
+    return ROOT / "docs" / "migrate" / f"{module.__name__.rpartition('.')[2]}.md"
+
+
 def rows_of(module) -> tuple[list, list]:
     """Those of the losses, and of what is not there."""
-    page = ROOT / "docs" / "migrate" / f"{module.__name__.rpartition('.')[2]}.md"
-    (_, losses), (_, missing) = tables(page.read_text())
+    (_, losses), (_, missing) = tables(page_of(module).read_text())
     return losses, missing
 
 
@@ -32,6 +38,13 @@ def test_every_loss_has_a_row(module):
     assert all(len(row) == 4 and all(row) for row in losses)
     absent = {name for row in missing for name in names_in(row[0])}
     assert absent and not any(hasattr(module, name) for name in absent if name.isidentifier())
+
+
+@pytest.mark.parametrize("tests", [test_kd_zoo, test_mdistiller, test_repdistiller])
+def test_kernels_are_named(tests, native):
+    text = page_of(tests.ours).read_text()
+    [sentence] = re.findall(r"^- kdops's kernels compute (.*?);", text, re.M | re.S)
+    assert set(names_in(sentence)) == set(kernels(tests.CASES))
 
 
 @MODULES
