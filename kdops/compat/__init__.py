@@ -3,6 +3,6 @@
 `kdops.compat.torchdistill` is there on import alone: it writes to torchdistill's registry.
 """
 
-from . import caffe, kd_lib
+from . import caffe, kd_lib, kd_zoo, mdistiller, repdistiller
 
-__all__ = ["caffe", "kd_lib"]
+__all__ = ["caffe", "kd_lib", "kd_zoo", "mdistiller", "repdistiller"]

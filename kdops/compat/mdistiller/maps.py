@@ -1,0 +1,104 @@
+"""Losses of feature maps, of a layer or of a list of them.
+
+Maps of other heights are averaged to the lower one, H x H. Lists are taken in pairs up to the end
+of the shorter one. The teacher gets a gradient where no function says otherwise.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._zoos import maps, svd, variational
+
+
+def single_stage_at_loss(f_s: Tensor, f_t: Tensor, p) -> Tensor:
+    """The mean of (a_s - a_t)^2, a = mean_c x_c^p over its length.
+
+    x^p keeps its sign for odd p, where the paper takes |x|^p.
+    Clean form: `kdops.at_loss(f_s, f_t, p=p)`, equal for even p.
+    Source: mdistiller, mdistiller/distillers/AT.py.
+    """
+    return maps.attention(*maps.checked("single_stage_at_loss", f_s, f_t), p)
+
+
+def at_loss(g_s, g_t, p) -> Tensor:
+    """The sum of `single_stage_at_loss` over pairs of layers; 0 for no layer.
+
+    Source: mdistiller, mdistiller/distillers/AT.py.
+    """
+    return sum(maps.attention(*pair, p) for pair in maps.pairs("at_loss", g_s, g_t))
+
+
+def single_stage_nst_loss(f_s: Tensor, f_t: Tensor) -> Tensor:
+    """The squared MMD of channels of length 1, kernel <x, y>^2.
+
+    k(t, t) + k(s, s) - 2 k(s, t), means over samples and pairs of channels. The teacher gets a
+    gradient from the last term alone.
+    Source: mdistiller, mdistiller/distillers/NST.py. kdops has no other form.
+    """
+    return maps.selectivity(*maps.checked("single_stage_nst_loss", f_s, f_t), constant=True)
+
+
+def nst_loss(g_s, g_t) -> Tensor:
+    """The sum of `single_stage_nst_loss` over pairs of layers; 0 for no layer.
+
+    Source: mdistiller, mdistiller/distillers/NST.py. kdops has no other form.
+    """
+    return sum(maps.selectivity(*pair, constant=True) for pair in maps.pairs("nst_loss", g_s, g_t))
+
+
+def kdsvd_loss(g_s, g_t, k) -> Tensor:
+    """Of the layers but the first the sum of 1 / N sum (exp(-dv_s^2 / 8) - exp(-dv_t^2 / 8))^2.
+
+    dv are differences between the right singular vectors of a layer and those of the layer before,
+    the student's aligned with the teacher's k and both weighted by the teacher's singular values.
+    A layer is taken as a (C H, W) matrix, where the paper and RepDistiller have (H W, C), so both
+    nets must have maps of one width; always in float32, as there. 0 for fewer than two layers.
+    The value depends on the signs that the SVD gives the teacher's vectors, which differ between
+    devices; the derivative is unbounded where two singular values meet.
+    Source: mdistiller, mdistiller/distillers/KDSVD.py. kdops has no other form.
+    """
+    layers = maps.pairs("kdsvd_loss", g_s, g_t)
+    return sum(svd.changes("kdsvd_loss", layers, k, lambda x: x.flatten(1, 2).float()))
+
+
+def vid_loss(regressor, log_scale: Tensor, f_s: Tensor, f_t: Tensor, eps=1e-5) -> Tensor:
+    """mean 1/2 ((regressor(f_s) - f_t)^2 / v_c + log v_c), v = softplus(log_scale) + eps.
+
+    mdistiller's VID leaves log_scale out of its learnable parameters: there v keeps its first
+    value.
+    Clean form: `kdops.vid_loss(regressor(f_s), f_t, variance)`, or `kdops.nn.VIDLoss`.
+    Source: mdistiller, mdistiller/distillers/VID.py.
+    """
+    ours, theirs = maps.same_height(*maps.checked("vid_loss", f_s, f_t))
+    return variational.likelihood(regressor(ours), theirs, log_scale, eps)
+
+
+def feat_loss(source: Tensor, target: Tensor, margin: Tensor) -> Tensor:
+    """OFD: the sum of (source - max(target, margin))^2 over a sample, the mean over samples.
+
+    An entry counts where source is above the maximum, or target > 0. The margin is negative, one
+    a channel, as OFD's are. The connector in front of it is a model.
+    Source: mdistiller, mdistiller/distillers/OFD.py. kdops has no other form.
+    """
+    ours, theirs = maps.checked("feat_loss", source, target)
+    return maps.overhaul(ours, theirs, margin.to(ours)).sum() / max(1, len(ours))
+
+
+def hcl_loss(fstudent, fteacher) -> Tensor:
+    """ReviewKD: the sum over layers of weighted means of squared errors of a pyramid.
+
+    Its levels are the map itself and averages to 4 x 4, 2 x 2 and 1 x 1 where these are less high,
+    with weights 1, 1/2, 1/4, ... over their sum. The fusing modules are models.
+    Source: mdistiller, mdistiller/distillers/ReviewKD.py. kdops has no other form.
+    """
+    return sum(_pyramid(*pair) for pair in maps.pairs("hcl_loss", fstudent, fteacher))
+
+
+def _pyramid(student: Tensor, teacher: Tensor) -> Tensor:
+    total, weights = maps.squared_error(student, teacher), 1.0
+    levels = [size for size in (4, 2, 1) if size < student.shape[2]]
+    for number, size in enumerate(levels, 1):
+        pooled = (F.adaptive_avg_pool2d(x, size) for x in (student, teacher))
+        total = total + maps.squared_error(*pooled) / 2**number
+        weights += 1 / 2**number
+    return total / weights
