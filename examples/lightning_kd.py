@@ -36,7 +36,7 @@ class Distillation(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         images, labels = batch
         loss = self.method(self.student(images), self.teacher and self.teacher(images), labels)
-        self.log("loss", loss, on_step=False, on_epoch=True)
+        self.log("loss", loss, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -44,7 +44,8 @@ class Distillation(lightning.LightningModule):
 
     def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         images, labels = batch
-        self.log("accuracy", (self.student(images).logits.argmax(1) == labels).float().mean())
+        right = self.student(images).logits.argmax(1) == labels
+        self.log("accuracy", right.float().mean(), sync_dist=True)
 
     def configure_optimizers(self) -> dict:
         learned = [*self.student.parameters(), *self.method.parameters()]

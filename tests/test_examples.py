@@ -92,7 +92,7 @@ def test_every_example_is_listed():
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
 def test_an_example_stays_small(path):
-    assert len(path.read_text().splitlines()) <= 150
+    assert len(path.read_text().splitlines()) <= 140
 
 
 def test_links_of_the_list():
