@@ -80,7 +80,7 @@ def mean(value: Tensor) -> float:
 def main(quick: bool, fsdp: bool) -> None:
     device = start()
     rank, world = dist.get_rank(), dist.get_world_size()
-    steps, share, hidden = (10, 16, 16) if quick else (200, 256, 128)
+    steps, share, hidden = (10, 16, 16) if quick else (100, 64, 64)
     torch.manual_seed(0)  # the same net, teacher and batches in every process
     twin, teacher = Net(32, hidden, 10).to(device), Net(32, 4 * hidden, 10).to(device)
     net = spread(copy.deepcopy(twin), device, fsdp)
