@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # All that takes a GPU, with the machine's own Python and without network:
 #
-#   gpu.sh [build] [suite] [device] [sanitizer] [bench]     without a name: all of them
+#   gpu.sh [build] [suite] [device] [sanitizer] [examples] [bench]     without a name: all of them
 #
 #   build      both libraries into the source tree, for this card (or for TORCH_CUDA_ARCH_LIST)
 #   suite      the suite's tests of the functions, on the CUDA kernels
 #   device     tests/gpu: what a GPU alone shows, from streams to rows of more than 2^31 classes
 #   sanitizer  compute-sanitizer's memcheck, racecheck and initcheck over tests of every kernel
+#   examples   those of examples/ whose packages are there, and which were skipped and why
 #   bench      benchmarks/results/<card>.json and a table, in what is left of LIMIT seconds
 #
 # PYTHON (python3), OUT (runs/gpu) for the logs, WHEELS: a folder with Liger-Kernel's wheel.
@@ -31,7 +32,7 @@ together() {
   done
   wait
   for name in "$@"; do
-    grep -E "^(FAILED|ERROR|=====)|passed|failed|rror:" "$out/$name.log" | tail -12 | cut -c1-180
+    grep -E "^(FAILED|ERROR|SKIPPED|=====)|passed|failed|rror:" "$out/$name.log" | tail -12 | cut -c1-180
     if [ -e "$out/$name.seconds" ]; then
       echo "gpu: $name passed in $(<"$out/$name.seconds") s"
     else
@@ -57,6 +58,7 @@ edges() { tests tests/test_{logits_edges,feature_edges,upstream,views}.py; }
 numbers() { tests tests/test_{vectors,gradients,one_to_many,row_invariances,pair_invariances}.py; }
 peers() { tests tests/test_peer_losses.py; }
 on_device() { tests tests/gpu; }
+examples() { tests tests/test_examples.py -rs; }
 
 # sanitized TOOL OPTION...: every kernel, lists of students, unaligned views, sizes round the ends
 # of blocks
@@ -83,7 +85,7 @@ bench() {
   rm "$mark"
 }
 
-[ $# -gt 0 ] || set -- build suite device sanitizer bench
+[ $# -gt 0 ] || set -- build suite device sanitizer examples bench
 card=$(ask 'import torch; print("%d.%d" % torch.cuda.get_device_capability())')
 [ "$*" != build ] || card=${TORCH_CUDA_ARCH_LIST:-$card}
 if [ -z "$card" ]; then
@@ -97,6 +99,7 @@ for part in "$@"; do
     suite) together accuracy edges numbers peers ;;
     device) together on_device ;;
     sanitizer) together memcheck racecheck initcheck ;;
+    examples) together examples ;;
     bench) bench ;;
     *) echo "gpu: there is no part '$part'" && exit 2 ;;
   esac

@@ -41,7 +41,7 @@ def test_every_part(run, tmp_path):
     code, said = run()
     assert code == 0 and "FAILED" not in said
     parts = ("libraries", "accuracy", "edges", "numbers", "peers", "on_device")
-    for name in (*parts, "memcheck", "racecheck", "initcheck"):
+    for name in (*parts, "memcheck", "racecheck", "initcheck", "examples"):
         assert f"gpu: {name} passed in" in said
         assert (tmp_path / "out" / f"{name}.log").exists()
     assert "-m benchmarks.gpu --budget" in said
@@ -53,6 +53,7 @@ def test_every_part(run, tmp_path):
         ("suite", "test_accuracy.py", "accuracy"),
         ("device", "tests/gpu", "on_device"),
         ("sanitizer", "racecheck", "racecheck"),
+        ("examples", "test_examples.py", "examples"),
         ("bench", "benchmarks.gpu", "bench"),
     ],
 )
