@@ -67,7 +67,7 @@ template <class V>
 KDOPS_INLINE V scaled(V x, V n) {
   using K = ExpConstants<element_t<V>>;
   using U = vec<std::make_unsigned_t<element_t<integers_t<V>>>, sizeof(V)>;  // unused lanes wrap
-  const V biased = max(V{} - K::kBias, n) + (K::kRound + K::kBias);
+  const V biased = n + (K::kRound + K::kBias);
   return x * bits_as<V>(bits_as<U>(biased) << K::kMantissa);
 }
 

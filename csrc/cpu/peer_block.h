@@ -17,6 +17,15 @@ KDOPS_INLINE void each(int64_t size, F f) {
   for (int64_t i = 0; i < size; i += L) f(i);
 }
 
+// Vectors four at a time, for loops whose body is short: f(place, how many).
+template <class V, class F>
+KDOPS_INLINE void each_few(int64_t size, F f) {
+  constexpr int L = lanes<element_t<V>, sizeof(V)>;
+  int64_t i = 0;
+  for (; i + 4 * L <= size; i += 4 * L) f(i, std::integral_constant<int, 4>{});
+  for (; i < size; i += L) f(i, std::integral_constant<int, 1>{});
+}
+
 // From a member's d, vector by vector: f = e exp(d / T) and h = e expm1(d / T).
 template <class V, class T = element_t<V>>
 struct NearExps {
@@ -51,26 +60,36 @@ KDOPS_INLINE double plain_exps(int64_t size, T rate, const T* d, T* f) {
   return sum(sum_f);
 }
 
-// p from f, and p - p_0 from h.
+// A member's p and p - p_0, from its f and h.
 template <class V, class T = element_t<V>>
-KDOPS_INLINE void normalise(int64_t size, const Member& m, const Member& first, const T* e, T* f,
-                            T* h) {
-  const V inverse = broadcast<T, sizeof(V)>(T(1 / m.z));
-  const double shift = m.h / first.z;
-  if (std::abs(shift) <= 0.5) {
-    const V x = broadcast<T, sizeof(V)>(T(shift));
-    each<V>(size, [&](int64_t i) KDOPS_BODY {
-      const V h_i = load<T, sizeof(V)>(h + i), exp_0 = load<T, sizeof(V)>(e + i);
-      store(h + i, from_peer_0(h_i, exp_0, x, inverse));
-      store(f + i, load<T, sizeof(V)>(f + i) * inverse);
-    });
-    return;
+struct Shares {
+  const T *f, *e, *difference;
+  V inverse, x;
+
+  struct Share {
+    V p, g;
+  };
+  KDOPS_INLINE Shares(const Member& m, const Member& first, const T* e, const T* f, const T* h)
+      : f(f), e(e) {
+    const double shift = m.h / first.z;
+    const bool near = std::abs(shift) <= 0.5;
+    difference = near ? h : f;
+    inverse = broadcast<T, sizeof(V)>(T(1 / m.z));
+    x = broadcast<T, sizeof(V)>(T(near ? shift : m.z / first.z));
   }
-  const V inverse_0 = broadcast<T, sizeof(V)>(T(1 / first.z));
+  KDOPS_INLINE Share operator()(int64_t i) const {
+    const V exp_0 = load<T, sizeof(V)>(e + i);
+    return {load<T, sizeof(V)>(f + i) * inverse,
+            from_peer_0(load<T, sizeof(V)>(difference + i), exp_0, x, inverse)};
+  }
+};
+
+template <class V, class T = element_t<V>>
+KDOPS_INLINE void normalise(int64_t size, const Shares<V>& shares, T* f, T* h) {
   each<V>(size, [&](int64_t i) KDOPS_BODY {
-    const V p = load<T, sizeof(V)>(f + i) * inverse;
-    store(f + i, p);
-    store(h + i, p - load<T, sizeof(V)>(e + i) * inverse_0);
+    const auto share = shares(i);
+    store(f + i, share.p);
+    store(h + i, share.g);
   });
 }
 

@@ -8,7 +8,8 @@
 
 namespace kdops {
 
-constexpr int64_t kBlock = 1024;  // classes at a time
+constexpr int64_t kBlock = 512;       // classes at a time
+constexpr int64_t kKept = 8ll << 20;  // bytes of scratch for which a row keeps all its blocks
 constexpr int kMostMembers = 2 * kMostPeers;
 
 // Member i learns from j with the weight of_i, and j from i with of_j.
@@ -37,7 +38,7 @@ struct PeerJob {
   const T* weights = nullptr;              // of the mixture, or null
   double scale = 1;                        // of the gradients: 1 / rows for the mean
   std::array<S*, kMostPeers> gradients{};  // or null
-  bool any_gradient = false;
+  bool any_gradient = false, any_ce = false;
   T* weights_gradient = nullptr;  // or null
 
   PeerJob(const PeerLoss& loss, const Labels& labels) : loss(loss), labels(labels) {}
@@ -65,10 +66,13 @@ struct PeerJob {
 template <class T>
 struct PeerScratch {
   T* memory;
-  int64_t size;
-  int members;
+  int64_t size;  // of an array
+  int members, targets;
 
-  static int64_t arrays(int members, int targets) { return 3 + 3 * members + targets; }
+  int64_t elements() const { return (3 + 3 * members + targets) * size; }
+  PeerScratch block(int64_t number) const {
+    return {memory + number * elements(), size, members, targets};
+  }
   T* base() const { return memory; }             // z_0 - z_0[top], or 0 in plain rows
   T* work() const { return memory + size; }      // of one member
   T* ties() const { return memory + 2 * size; }  // bits: the peers with the least logit

@@ -101,31 +101,33 @@ KDOPS_INLINE void least_d(const PeerJob<S>& job, const PeerScratch<T>& s, const 
   }
 }
 
+// d, and 0 for a class that is not there.
+template <class V>
+KDOPS_INLINE V present(V d) {
+  return d == V{} - kInfinity<element_t<V>> ? V{} : d;
+}
+
 // d of target a in a block whose peers' d are there.
 template <class V, bool kPlain, class S, class T = element_t<V>>
 KDOPS_INLINE void mixed_d(const PeerJob<S>& job, const PeerScratch<T>& s, const Mix<T>& mix, int a,
                           int64_t size) {
-  T* const out = s.d(job.peers + a);
+  constexpr int L = lanes<T, sizeof(V)>;
   const T* const weights = mix.weights + a * job.peers;
   const T over = kPlain ? T(0) : mix.excess[a];
   const V lacking = V{} - kInfinity<T>;
-  each<V>(size, [&](int64_t i) KDOPS_BODY {
-    V d{};
-    if (over != 0) {
-      const V base = load<T, sizeof(V)>(s.base() + i);
-      d = base == lacking ? V{} : base * over;
-    }
-    V absent{};
+  each_few<V>(size, [&](int64_t i, auto few) KDOPS_BODY {
+    V d[few] = {}, absent[few] = {};
+    if (over != 0)
+      for (int v = 0; v < few; ++v) d[v] = present(load<T, sizeof(V)>(s.base() + i + v * L)) * over;
     for (int k = kPlain ? 0 : 1; k < job.peers; ++k) {
-      const V d_k = load<T, sizeof(V)>(s.d(k) + i);
-      if constexpr (kPlain) {
-        d += weights[k] * (d_k == lacking ? V{} : d_k);
-        if (weights[k] != 0) absent = d_k == lacking ? lacking : absent;
-      } else {
-        d += weights[k] * d_k;
+      const V weight = broadcast<T, sizeof(V)>(weights[k]);
+      for (int v = 0; v < few; ++v) {
+        const V d_k = load<T, sizeof(V)>(s.d(k) + i + v * L);
+        d[v] += weight * (kPlain ? present(d_k) : d_k);
+        if (kPlain && weights[k] != 0) absent[v] = d_k == lacking ? lacking : absent[v];
       }
     }
-    store(out + i, d + absent);
+    for (int v = 0; v < few; ++v) store(s.d(job.peers + a) + i + v * L, d[v] + absent[v]);
   });
 }
 

@@ -133,18 +133,32 @@ KDOPS_INLINE void fill_pull(PeerRow<W, S>& r, int k, int64_t size) {
   const double by = r.job.scale * r.job.loss.soft_weight / r.job.loss.temperature;
   for (int q = 0; q < count; ++q)
     theirs[q] = r.g(partners[q].peer), weights[q] = T(by * partners[q].weight);
-  each<V>(size, [&](int64_t i) KDOPS_BODY {
-    const V g = load<T, W>(own + i);
-    V sum{};
-    for (int q = 0; q < count; ++q) sum = pull(sum, weights[q], g, load<T, W>(theirs[q] + i));
-    store(out + i, sum);
+  constexpr int L = lanes<T, W>;
+  each_few<V>(size, [&](int64_t i, auto few) KDOPS_BODY {
+    V g[few], sum[few] = {};
+    for (int v = 0; v < few; ++v) g[v] = load<T, W>(own + i + v * L);
+    for (int q = 0; q < count; ++q) {
+      const V weight = broadcast<T, W>(weights[q]);
+      for (int v = 0; v < few; ++v)
+        sum[v] = pull(sum[v], weight, g[v], load<T, W>(theirs[q] + i + v * L));
+    }
+    for (int v = 0; v < few; ++v) store(out + i + v * L, sum[v]);
   });
+}
+
+// A block of peer k's gradient, from work.
+template <int W, class S, class T = acc_t<S>>
+KDOPS_INLINE void write_gradient(const PeerRow<W, S>& r, int k, int64_t begin, int64_t n) {
+  constexpr int L = lanes<T, W>;
+  S* const out = r.job.gradients[k] + r.row * r.job.cols + begin;
+  const T* const from = r.s.work();
+  for (int64_t i = 0; i + L <= n; i += L) store_as(out + i, load<T, W>(from + i));
+  if (n % L != 0) store_as_n(out + n / L * L, load<T, W>(from + n / L * L), int(n % L));
 }
 
 template <int W, class S, class T = acc_t<S>>
 KDOPS_INLINE void write_gradients(PeerRow<W, S>& r, int64_t begin, int64_t n) {
   using V = vec<T, W>;
-  constexpr int L = lanes<T, W>;
   const PeerJob<S>& job = r.job;
   const int64_t size = r.padded(n), place = r.label - begin;
   if (job.flows()) fill_flows(r, begin, n);
@@ -155,11 +169,44 @@ KDOPS_INLINE void write_gradients(PeerRow<W, S>& r, int64_t begin, int64_t n) {
     if (back) r.least_flow[k] += flow_to_peer<V>(job, r.s, r.mix, k, size);
     if (r.has_ce(k)) r.add_hard(k, job.scale * job.loss.ce_weights[k], begin, n, r.s.work());
     if (place >= 0 && place < n) r.at_label[k] = r.s.work()[place];
-    S* const out = job.gradients[k] + r.row * job.cols + begin;
-    const T* const from = r.s.work();
-    for (int64_t i = 0; i + L <= n; i += L) store_as(out + i, load<T, W>(from + i));
-    if (n % L != 0) store_as_n(out + n / L * L, load<T, W>(from + n / L * L), int(n % L));
+    write_gradient(r, k, begin, n);
   }
+}
+
+// ---- passes 1 and last in one, where each peer learns from a target that keeps nothing ----------
+
+template <int W, class S>
+KDOPS_INLINE bool one_sweep(const PeerRow<W, S>& r) {
+  const PeerJob<S>& job = r.job;
+  return job.mixture && !r.plain && !job.flows() && !r.weights_gradient && !job.pairs.empty() &&
+         (!job.any_ce || r.shares_softmax());
+}
+
+// The KL of a peer and its target in a block as pass 0 left it, and the peer's gradient.
+template <int W, class S, class T = acc_t<S>>
+KDOPS_INLINE void learn(PeerRow<W, S>& r, const Pair& pair, int64_t begin, int64_t n) {
+  using V = vec<T, W>;
+  const PeerJob<S>& job = r.job;
+  const int k = pair.i;
+  const auto own = r.shares(k), target = r.shares(pair.j);
+  const T *const d = r.s.d(k), *const of_target = r.s.d(pair.j);
+  const T log_ratio = T(r.members[k].log_z - r.members[pair.j].log_z);
+  const V weight =
+      broadcast<T, W>(T(job.scale * job.loss.soft_weight / job.loss.temperature * pair.of_i));
+  const S* const out = (job.gradients[k] ? job.gradients[k] : job.logits[k]) + r.row * job.cols;
+  V kl{};
+  each<V>(r.padded(n), [&](int64_t c) KDOPS_BODY {
+    __builtin_prefetch(out + begin + c, 1);
+    const auto mine = own(c), aim = target(c);
+    const V u = (load<T, W>(d + c) - load<T, W>(of_target + c)) * r.inverse_t - log_ratio;
+    kl += pair_terms<T>(mine.p, aim.p, u).of_i;
+    store(r.s.work() + c, pull(V{}, weight, mine.g, aim.g));
+  });
+  r.kl[k] += pair.of_i * sum(kl);
+  if (!job.gradients[k]) return;
+  const double hard = job.scale * job.loss.ce_weights[k];
+  if (hard != 0) r.add_hard(k, hard, begin, n, r.s.work(), 1 / r.members[k].z);
+  write_gradient(r, k, begin, n);
 }
 
 // What the min_logit rule's targets take from the labels.
@@ -190,7 +237,8 @@ KDOPS_INLINE void peer_row(PeerRow<W, S>& r, double* terms) {
   for (int pass = 0; pass <= last; ++pass) {
     for (int64_t begin = 0; begin < job.cols; begin += kBlock) {
       const int64_t n = std::min(kBlock, job.cols - begin);
-      if (pass == 0 || !r.single()) {
+      if (r.kept) r.s = r.scratch.block(begin / kBlock);
+      if (pass == 0 || !r.kept) {
         if (r.plain) {
           r.fill_plain(begin, n, sums);
         } else if (!r.fill_near(begin, n, sums)) {
@@ -201,8 +249,15 @@ KDOPS_INLINE void peer_row(PeerRow<W, S>& r, double* terms) {
           continue;
         }
       }
-      if (pass == 0) add_sums(r, begin, n, sums);
-      if (pass > 0 && (pass == 1 || !r.single())) r.normalise_block(n);
+      if (pass == 0) {
+        add_sums(r, begin, n, sums);
+        continue;
+      }
+      if (one_sweep(r)) {
+        for (const Pair& pair : job.pairs) learn(r, pair, begin, n);
+        continue;
+      }
+      if (pass == 1 || !r.kept) r.normalise_block(n);
       if (pass == 1) add_pairs(r, n);
       if (pass == last && job.any_gradient) write_gradients(r, begin, n);
     }

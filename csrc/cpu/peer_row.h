@@ -1,8 +1,8 @@
 // One row of K peers, in blocks of classes.
 //
 // Pass 0 reads the members' sums, pass 1 adds up the KLs of the pairs, and the last pass, the same
-// one unless targets want a gradient, writes the gradients. A row of one block keeps its softmaxes
-// in scratch; of a longer one each pass makes them anew.
+// one unless targets want a gradient, writes the gradients. A row keeps the softmaxes of its blocks
+// in scratch; where that would be too much, each pass makes them anew.
 #pragma once
 
 #include "cpu/peer_mix.h"
@@ -15,7 +15,9 @@ struct PeerRow {
   using V = vec<T, W>;
 
   const PeerJob<S>& job;
-  const PeerScratch<T> s;
+  const PeerScratch<T> scratch;
+  const bool kept;           // every block in scratch of its own
+  PeerScratch<T> s;          // of the block at hand
   const int64_t row, label;  // -1 without labels
   const T inverse_t, rate;
   bool plain = false;
@@ -28,10 +30,12 @@ struct PeerRow {
   T peak[kMostPeers][kMostPeers], target_top[kMostPeers];  // of target a, and each peer's there
   double least_flow[kMostPeers] = {}, at_label[kMostPeers] = {};
 
-  KDOPS_INLINE PeerRow(const PeerJob<S>& job, const PeerScratch<T>& s, int64_t row,
+  KDOPS_INLINE PeerRow(const PeerJob<S>& job, const PeerScratch<T>& scratch, bool kept, int64_t row,
                        double* gradient)
       : job(job),
-        s(s),
+        scratch(scratch),
+        kept(kept),
+        s(scratch),
         row(row),
         label(job.labels.given() ? job.labels[row] : -1),
         inverse_t(T(1 / job.temperature())),
@@ -45,7 +49,6 @@ struct PeerRow {
   KDOPS_INLINE int64_t padded(int64_t n) const {
     return (n + lanes<T, W> - 1) & -int64_t{lanes<T, W>};
   }
-  KDOPS_INLINE bool single() const { return job.cols <= kBlock; }
   KDOPS_INLINE bool has_ce(int n) const { return job.ce_weight(n) != 0; }
   template <class F>
   KDOPS_INLINE void blocks(F f) const {
@@ -118,6 +121,7 @@ struct PeerRow {
     const int64_t size = padded(n);
     V z{};
     Columns<S, W>{z0, z0, n}.sweep([&](int64_t i, V x, V, auto) KDOPS_BODY {
+      __builtin_prefetch(z0 + i + kBlock);
       const V below = x - top, e = exp2(below * rate);
       z += e;
       store(s.base() + i, below);
@@ -130,7 +134,9 @@ struct PeerRow {
                           KDOPS_BODY { return NearExps<V>{rate, s.p(0), s.d(m), s.p(m), s.g(m)}; };
     for (int k = 1; k < job.peers; ++k) {
       NearExps<V> of_k = exps(k);
-      Columns<S, W>{logits(k) + begin, z0, n}.sweep([&](int64_t i, V x, V x0, auto) KDOPS_BODY {
+      const S* const z = logits(k) + begin;
+      Columns<S, W>{z, z0, n}.sweep([&](int64_t i, V x, V x0, auto) KDOPS_BODY {
+        __builtin_prefetch(z + i + kBlock);  // of this row, or of the next
         of_k(i, peer_difference<T>(x, x0, offset[k]));
       });
       sums[k] = of_k.sums();
@@ -177,10 +183,12 @@ struct PeerRow {
 
   KDOPS_INLINE const T* g(int n) const { return plain ? s.p(n) : s.g(n); }
 
+  KDOPS_INLINE Shares<V> shares(int m) const {
+    return {members[m], members[0], s.p(0), s.p(m), s.g(m)};
+  }
   KDOPS_INLINE void normalise_block(int64_t n) {
     const int64_t size = padded(n);
-    for (int m = 1; m < job.members() && !plain; ++m)
-      normalise<V>(size, members[m], members[0], s.p(0), s.p(m), s.g(m));
+    for (int m = 1; m < job.members() && !plain; ++m) normalise<V>(size, shares(m), s.p(m), s.g(m));
     scale<V>(size, 1 / members[0].z, s.p(0));
     for (int m = 1; m < job.members() && plain; ++m) scale<V>(size, 1 / members[m].z, s.p(m));
   }
@@ -248,16 +256,18 @@ struct PeerRow {
     return label_loss(member.others, at_label, member.hard_top - member.label);
   }
 
-  // out += weight (softmax(z) - onehot(label)).
-  KDOPS_INLINE void add_hard(int m, double weight, int64_t begin, int64_t n, T* out) {
+  // out += weight (softmax(z) - onehot(label)); `unit` makes p of what scratch has for it.
+  KDOPS_INLINE void add_hard(int m, double weight, int64_t begin, int64_t n, T* out,
+                             double unit = 1) {
     const Member& member = members[m];
     const int64_t place = label - begin, size = padded(n);
     const bool here = place >= 0 && place < n;
     const T kept = here ? out[place] : T(0);
     if (shares_softmax()) {
-      const V by = broadcast<T, W>(T(weight));
+      const V by = broadcast<T, W>(T(weight)), to_p = broadcast<T, W>(T(unit));
       each<V>(size, [&](int64_t i) KDOPS_BODY {
-        store(out + i, load<T, W>(out + i) + load<T, W>(s.p(m) + i) * by);
+        const V p = load<T, W>(s.p(m) + i) * to_p;
+        store(out + i, load<T, W>(out + i) + p * by);
       });
     } else {
       const V by = broadcast<T, W>(T(weight * member.inverse));

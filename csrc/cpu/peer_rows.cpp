@@ -53,7 +53,8 @@ void keep_row(const PeerJob<S>& job, int64_t row, const double* terms, const Row
 
 template <int W, class S, class T = acc_t<S>>
 KDOPS_INLINE void peer_rows_impl(const PeerJob<S>& job, int64_t begin, int64_t end,
-                                 const PeerScratch<T>& scratch, const RowOutputs<T>& out) {
+                                 const PeerScratch<T>& scratch, bool kept,
+                                 const RowOutputs<T>& out) {
   const bool own_weights = job.weights_gradient && job.mixture->weights_of_rows;
   const int64_t size = int64_t(job.targets) * job.peers;
   double weights[kMostPeers * kMostPeers], terms[kMostTerms];
@@ -61,7 +62,7 @@ KDOPS_INLINE void peer_rows_impl(const PeerJob<S>& job, int64_t begin, int64_t e
     std::fill_n(terms, job.terms(), 0.0);
     if (own_weights) std::fill_n(weights, size, 0.0);
     if (job.counted(row)) {
-      PeerRow<W, S> r(job, scratch, row, own_weights ? weights : out.weights);
+      PeerRow<W, S> r(job, scratch, kept, row, own_weights ? weights : out.weights);
       peer_row(r, terms);
     } else {
       for (int k = 0; k < job.peers; ++k)
@@ -73,11 +74,12 @@ KDOPS_INLINE void peer_rows_impl(const PeerJob<S>& job, int64_t begin, int64_t e
   }
 }
 
-#define KDOPS_PEER_ROWS(S)                                                                    \
-  KDOPS_MULTIVERSION(peer_rows,                                                               \
-                     (const PeerJob<S>& job, int64_t begin, int64_t end,                      \
-                      const PeerScratch<acc_t<S>>& scratch, const RowOutputs<acc_t<S>>& out), \
-                     (job, begin, end, scratch, out))
+#define KDOPS_PEER_ROWS(S)                                                                      \
+  KDOPS_MULTIVERSION(                                                                           \
+      peer_rows,                                                                                \
+      (const PeerJob<S>& job, int64_t begin, int64_t end, const PeerScratch<acc_t<S>>& scratch, \
+       bool kept, const RowOutputs<acc_t<S>>& out),                                             \
+      (job, begin, end, scratch, kept, out))
 KDOPS_PEER_ROWS(float)
 KDOPS_PEER_ROWS(double)
 KDOPS_PEER_ROWS(BFloat16)
@@ -95,17 +97,22 @@ void run(const PeerJob<S>& job, int64_t counted, const PeerOutputs& outputs, con
   const bool per_row = job.loss.reduction == kNone;
   T *losses = mutable_data<T>(outputs.tensors[0]), *terms = mutable_data<T>(outputs.tensors[1]);
   const int64_t size = (std::min(job.cols, kBlock) + 63) & -64;
-  const int64_t elements = size * PeerScratch<T>::arrays(job.members(), job.targets);
+  const PeerScratch<T> one{nullptr, size, job.members(), job.targets};
+  const int64_t blocks = (job.cols + kBlock - 1) / kBlock;
+  const bool kept = blocks * one.elements() * int64_t(sizeof(T)) <= kKept;
+  const int64_t elements = (kept ? blocks : 1) * one.elements();
   const int64_t grain = kGrain / (per_group * job.cols * job.peers);
   parallel(groups, std::max<int64_t>(1, grain), [&](int64_t begin, int64_t end) {
     alignas(64) T local[kLocal];
     std::optional<Buffer<T>> buffer;
     if (elements > kLocal) buffer.emplace(like, elements);
-    const PeerScratch<T> scratch{buffer ? buffer->data() : local, size, job.members()};
+    PeerScratch<T> scratch = one;
+    scratch.memory = buffer ? buffer->data() : local;
     for (int64_t group = begin; group < end; ++group) {
       double* const own = sums.data() + group * each;
       const RowOutputs<T> out{losses, terms, per_row, own, weights ? own + job.terms() : nullptr};
-      peer_rows(job, group * per_group, std::min((group + 1) * per_group, job.rows), scratch, out);
+      peer_rows(job, group * per_group, std::min((group + 1) * per_group, job.rows), scratch, kept,
+                out);
     }
   });
   double* const total = sums.data() + groups * each;
@@ -125,7 +132,7 @@ PeerJob<S> job_of(const PeerLoss& loss, const PeerBatch& batch, const PeerOutput
   PeerJob<S> job(loss, Labels(batch.target));
   job.peers = batch.peers, job.rows = batch.rows, job.cols = batch.cols;
   job.logits = batch.logits<S>(), job.gradients = outputs.gradients<S>(batch);
-  job.any_gradient = !outputs.gradient_of.empty();
+  job.any_gradient = !outputs.gradient_of.empty(), job.any_ce = any_ce(loss);
   job.scale = loss.reduction == kMean ? 1 / double(std::max<int64_t>(counted, 1)) : 1.0;
   return job;
 }
