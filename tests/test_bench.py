@@ -84,6 +84,15 @@ def test_what_does_not_run_is_left_out():
     assert left_out == {"other": "no kernel"}
 
 
+def test_rounds():
+    """As many as fit, at least three; a round that is longer than the budget once."""
+    now = iter(range(10**6))
+    runs = {"a": lambda: None, "b": lambda: None}
+    for budget, rounds in ((1, 1), (2, 3), (10, 5), (1000, measure.MOST_ROUNDS)):
+        times = measure.interleaved(runs, budget, lambda: next(now))
+        assert {name: len(found) for name, found in times.items()} == {"a": rounds, "b": rounds}
+
+
 def test_forward_only_makes_no_gradient():
     """The value alone needs less than one gradient."""
     case = Case("kd_loss", 64, 1000)

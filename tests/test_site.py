@@ -83,6 +83,12 @@ def test_every_public_name_has_its_reference(site, room):
     assert not missing
 
 
+def test_no_formula_is_taken_for_html(site):
+    """As <x_i, x_j> outside backticks is."""
+    for page in site.rglob("*.html"):
+        assert not re.search(r"<\w+[_,]", page.read_text()), page
+
+
 def test_sections_of_docstrings(site):
     """Each public function's, parsed; no heading is left in the text as it was written."""
     text = (site / "reference" / "functional.html").read_text()

@@ -42,7 +42,7 @@ def parser() -> Parser:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default cpu")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="default 1")
     parser.add_argument("--forward-only", action="store_true", help="time no gradient")
-    parser.add_argument("--seconds", type=float, default=5, help="of the rounds; default 5")
+    parser.add_argument("--seconds", type=float, default=5, help="for all rounds; default 5")
     parser.add_argument(
         "--memory", type=float, default=4, metavar="GIB", help="leave out what may hold more"
     )
@@ -87,6 +87,10 @@ def _cells(line: Line) -> list[str]:
     return [line.name, time, ratio, size(line.memory), *errors]
 
 
+def _rounds(count: int) -> str:
+    return f"median of {count} rounds, all forms by turns" if count > 1 else "one round"
+
+
 def text(report: Report, options) -> str:
     threads = f"{options.threads} thread{'s' * (options.threads > 1)}"
     what = "value alone" if options.forward_only else "value and gradient"
@@ -98,9 +102,8 @@ def text(report: Report, options) -> str:
         "",
         markdown([head, *map(_cells, report.lines)]),
         "",
-        f"ms: median of {report.rounds} rounds, each of all forms in turn, {kind} time. Memory: "
-        "above the inputs. Errors: relative, of value and gradient, against eager PyTorch in "
-        "float64.",
+        f"ms: {kind} time, {_rounds(report.rounds)}. Memory: above the inputs. Errors: relative, "
+        "of value and gradient, against eager PyTorch in float64.",
     ]
     lines += [f"left out: {name}: {reason}" for name, reason in report.left_out.items()]
     return "\n".join(lines)

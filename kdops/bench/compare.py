@@ -135,7 +135,7 @@ def compare(case: Case, budget: float, limit: float, forward_only: bool, clock) 
 
     Args:
         case: function and sizes.
-        budget: seconds of the timed rounds, which are at least three.
+        budget: seconds of the timed rounds; a longer round is taken once.
         limit: bytes; a form that may hold more is left out.
         forward_only: whether the gradient is left out of time and memory.
         clock: gives seconds.
