@@ -73,9 +73,14 @@ class Case:
     def function(self) -> Callable:
         return self.as_number(getattr(kdops, self.op))
 
-    def input_bytes(self) -> int:
-        """Of both inputs and of the float64 that they are drawn in."""
-        return 4 * 8 * torch.Size(self.shape).numel()
+    def needed(self, native: bool) -> int:
+        """Bytes that inputs, drawn in float64, and kdops alone take; a kernel's maps four times."""
+        inputs = 4 * 8 * torch.Size(self.shape).numel()
+        if not native:
+            return inputs + self.held(reference=True)
+        if self.kind != "map" and self.op not in CUBIC:
+            return inputs
+        return inputs + 4 * self.rows ** (3 if self.op == "triplet_angle" else 2) * self._size
 
     def held(self, reference: bool = False, exact: bool = False) -> int:
         """Bytes that a form of PyTorch calls holds at most; `exact` in float64."""
@@ -88,4 +93,9 @@ class Case:
             entries = 6 * n * n * d + 5 * n**3
         else:
             entries = n * n * (4 * d + 40) if reference else 12 * n * n + 8 * n * d
-        return entries * (8 if exact or self.dtype == torch.float64 else 4)
+        return entries * (8 if exact else self._size)
+
+    @property
+    def _size(self) -> int:
+        """Bytes of a number: half types are computed in float32."""
+        return max(4, self.dtype.itemsize)

@@ -7,7 +7,7 @@ import torch
 
 from . import measure
 from .cases import KINDS, RELATED, Case
-from .compare import Line, Report, compare
+from .compare import Line, Report, compare, has_kernels
 from .text import markdown, number, size
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -116,9 +116,9 @@ def main(argv: list[str]) -> int:
     if wrong := _wrong(options):
         asked.error(wrong)
     case, limit = case_of(options), options.memory * GIB
-    if case.input_bytes() > limit:
-        held = case.input_bytes() / GIB
-        asked.error(f"--rows, --cols: inputs take {held:.1f} GiB, --memory is {options.memory:g}")
+    needed = case.needed(has_kernels(options.device))
+    if needed > limit:
+        asked.error(f"{case} may take {needed / GIB:.1f} GiB, --memory is {options.memory:g}")
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler reports itself on stderr
     threads = torch.get_num_threads()
     torch.set_num_threads(options.threads)

@@ -54,6 +54,11 @@ class _Called(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+def has_kernels(device: str) -> bool:
+    """Whether kdops' kernels are to be expected on a device."""
+    return _backend.choice.name != "reference" and device in _native.loaded
+
+
 def backend_that_ran(case: Case, run: Callable) -> str:
     """Which implementation answers `run`, seen from the ops that it calls, and why."""
     with _Called() as called:
