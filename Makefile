@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 NATIVE := $(foreach suffix,h cpp cuh cu,$(wildcard csrc/*/*.$(suffix) tests/simt/*.$(suffix)))
 
-.PHONY: demo test bench lint format sanitize cuda-static cuda-link gpu clean
+.PHONY: demo test bench docs lint format sanitize cuda-static cuda-link gpu clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: requirements.txt
@@ -31,6 +31,10 @@ test: $(VENV)/.built
 
 bench: $(VENV)/.built
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
+
+# The documentation site, in site/; any warning fails. The variable: an advertisement of the theme's.
+docs: $(VENV)/.built
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
@@ -59,4 +63,4 @@ gpu:
 	PYTHON=$(GPU_PYTHON) WHEELS="$(WHEELS)" tests/gpu.sh $(PARTS)
 
 clean:
-	rm -rf $(VENV) build dist runs kdops.egg-info kdops/*.so .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist runs site kdops.egg-info kdops/*.so .pytest_cache .ruff_cache .hypothesis

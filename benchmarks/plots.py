@@ -13,7 +13,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from .report import COLUMNS, FOLDER, MIB
+from kdops.bench.text import MIB
+
+from .report import COLUMNS, FOLDER
 
 STYLES = {  # colours that stay apart for the colour-blind (Okabe and Ito)
     "kdops": {"color": "#D55E00", "marker": "o", "linewidth": 2.4, "markersize": 6, "zorder": 5},

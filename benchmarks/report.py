@@ -5,8 +5,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from kdops.bench.text import markdown, number, size
+
 FOLDER = Path(__file__).parent / "results"
-MIB = 2**20
 COLUMNS = ("eager", "published", "torchdistill", "compile")
 
 
@@ -41,13 +42,6 @@ def write(results: dict, path: Path) -> None:
     path.write_text(f'{json.dumps(head, indent=1)[:-2]},\n "rows": [\n{lines}\n]}}\n')
 
 
-def number(value: float | None, unit: str = "") -> str:
-    if value is None:
-        return ""
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2
-    return f"{value:.{digits}f}{unit}"
-
-
 def error(row: dict, name: str) -> str:
     errors = row["errors"].get(name)
     return f"{errors['loss_error']:.0e}, {errors['gradient_error']:.0e}" if errors else ""
@@ -69,12 +63,6 @@ def verdicts(row: dict) -> dict[str, tuple[str, bool]]:
         ours, theirs = (row["errors"][name]["gradient_error"] for name in ("kdops", "eager"))
         found["error"] = "eager's", ours <= theirs
     return found
-
-
-def size(count: float | None) -> str:
-    if count is None:
-        return ""
-    return f"{number(count / MIB)} MiB" if count >= MIB / 100 else f"{number(count / 1024)} KiB"
 
 
 def losses(rows: list[dict]) -> list[list[str]]:
@@ -119,18 +107,6 @@ def small_batches(rows: list[dict]) -> list[list[str]]:
         for name, sizes in cells.items()
     ]
     return [["eager / kdops", *columns], *body]
-
-
-def markdown(table: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "| "
-        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        + " |"
-        for line in table
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
 
 
 def text(results: dict) -> str:

@@ -9,13 +9,13 @@ import time
 import pytest
 import torch
 
-from . import measure
+from kdops.bench import measure
+from kdops.bench.rivals import PEERS, rival
+
 from .limits import LIMITS, PROBES
 from .oracle import exact
-from .rivals import PEERS, rival
 from .workloads import WORKLOADS
 
-MAX_ROUNDS = 25
 LONG = 15.0  # seconds of a round that is not repeated
 DEGENERATE = 3  # fewer rows have no relation: eager gives NaN, or a gradient of rounding errors
 
@@ -50,7 +50,7 @@ def alternate(benchmark, runs: dict, budget: float) -> dict[str, list[float]]:
             runs["kdops"]()
 
     spent = sum(seconds for _, seconds in blocks.values())
-    rounds = 1 if spent > LONG else max(3, min(MAX_ROUNDS, int(budget / spent)))
+    rounds = 1 if spent > LONG else measure.rounds_within(budget, spent)
     arguments = (runs["kdops"], counts["kdops"])
     benchmark.pedantic(measure.block, args=arguments, setup=others, rounds=rounds)
     ours = [seconds / counts["kdops"] for seconds in benchmark.stats.stats.data]

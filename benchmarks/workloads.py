@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import torch
 
+from kdops.bench.rivals import NAMES
 from tests.cases import BY_NAME, LOSSES, Case, generator
 
 from .peers import MIXTURE, MUTUAL, PeerCase
-from .rivals import NAMES
 
 MIB = 2.0**20
 SEED = 0

@@ -1,4 +1,4 @@
-"""python -m kdops: what is installed (info), a demonstration, training by recipes."""
+"""python -m kdops: what is installed, losses timed, a demonstration, training by recipes."""
 
 import argparse
 import importlib
@@ -29,6 +29,7 @@ def info() -> dict[str, str]:
 
 # Each a module with main(arguments), the package that it needs, and what it is.
 COMMANDS = {
+    "bench": (".bench.command", "one loss at your own sizes, against what is used today"),
     "demo": (".demo", "train students from a teacher on real images"),
     "distill": (".training.command", "train students by a recipe"),
     "compare": (".results.compare", "tables and pictures of what recipes gained"),

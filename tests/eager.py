@@ -2,7 +2,7 @@
 
 import torch.nn.functional as F
 
-from . import published
+from kdops.bench import published
 
 
 def _labels(student, teacher, *, temperature, target, kd_weight, ce_weight):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import kdops
+from kdops.bench import published
 
-from . import published
 from .cases import generator
 from .metrics import value_and_gradient
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import kdops
+from kdops.bench import published
 
-from . import published
 from .cases import generator
 from .metrics import gradient_error, value_and_gradient, value_error
 

@@ -56,17 +56,18 @@ BELOW = {
         "taps",
         "_backend",
     },
+    "bench": {"__init__", "_backend", "_native"},
     "recipes": {"methods"},
     "results": set(),
     "training": {"methods", "metrics", "peers", "recipes", "results", "samplers", "taps"},
     "studies": {"training", "recipes", "results", "methods", "peers", "functional", "taps"},
     "demo": {"__init__", "studies", "training", "recipes", "results", "methods", "taps"},
-    "__main__": {"__init__", "_native", "demo", "training", "results", "studies"},
+    "__main__": {"__init__", "_native", "bench", "demo", "training", "results", "studies"},
 }
 # Rooms that need more than torch and numpy: the extra kdops[train].
 EXTRA = {"recipes", "results", "training", "studies", "demo"}
-# Files that use another package where it is installed, and do without it where it is not.
-OPTIONAL = {"compat/torchdistill/registry.py": {"torchdistill"}}
+# Files, and rooms, that use another package where it is installed, and do without it elsewhere.
+OPTIONAL = {"compat/torchdistill/registry.py": {"torchdistill"}, "bench": {"torchdistill"}}
 
 
 def room(path: Path) -> str:
@@ -118,8 +119,9 @@ def test_reference_imports_torch_alone():
 def test_the_core_needs_torch_and_numpy_alone():
     for path in SOURCES:
         if room(path) not in EXTRA:
-            allowed = OPTIONAL.get(path.relative_to(PACKAGE).as_posix(), set())
-            allowed = allowed | {"torch", "numpy", "kdops"} | sys.stdlib_module_names
+            names = (room(path), path.relative_to(PACKAGE).as_posix())
+            allowed = {"torch", "numpy", "kdops"} | sys.stdlib_module_names
+            allowed = allowed.union(*(OPTIONAL.get(name, set()) for name in names))
             for module in imported(path):
                 assert module.split(".")[0] in allowed, (path, module)
 

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import limits, measure
+from kdops.bench import measure
+
+from .. import limits
 from . import card
 
 INSTRUCTIONS = {"squared difference": 2, "product": 1, "triple": 20}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch.nn.functional as F
 
-from ..rivals import TEMPERATURE, Rival
+from kdops.bench.rivals import TEMPERATURE, Rival
 
 
 def add_wheels(folder: Path) -> None:

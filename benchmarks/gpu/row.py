@@ -6,11 +6,12 @@ from time import perf_counter
 
 import torch
 
+from kdops.bench import measure
+from kdops.bench.rivals import PEERS, Rival, rival
 from tests.metrics import gradient_error, value_error
 from tests.test_accuracy import conditioned
 
-from .. import measure, oracle
-from ..rivals import PEERS, Rival, rival
+from .. import oracle
 from . import liger
 from .floors import Rates, floor, repeats
 

@@ -1,5 +1,7 @@
 """The table of a GPU's results: at most 50 lines of 110 columns."""
 
+from kdops.bench.text import MIB, number
+
 from .. import report
 
 WIDTH = 110
@@ -38,11 +40,11 @@ def verdicts(row: dict) -> dict[str, tuple[str, bool]]:
 
 
 def micro(seconds: float | None) -> str:
-    return report.number(seconds and seconds * 1e6)
+    return number(seconds and seconds * 1e6)
 
 
 def ratio(value: float | None) -> str:
-    return report.number(value, "x")
+    return number(value, "x")
 
 
 def _wall_ratio(row: dict) -> float | None:
@@ -73,7 +75,7 @@ def _cells(row: dict) -> list[str]:
         ratio(_wall_ratio(row)),
         ratio(row["ratio"].get("compile")),
         ratio(row["ratio"].get("liger")),
-        report.number(row["memory"]["kdops"] / report.MIB),
+        number(row["memory"]["kdops"] / MIB),
         _error(row),
         _goals(row),
     ]

@@ -15,7 +15,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from .. import measure
+from kdops.bench import measure
 
 MIB = 2**20
 MAX_SWEEPS = 1000  # of the cache before a block: a tenth of a second
@@ -100,15 +100,7 @@ class Cuda:
         return (perf_counter() - start) / count
 
     def memory(self, run: Callable, student: Tensor) -> int:
-        """Bytes that torch's allocator held at once above the inputs during one run."""
-        student.grad = None
-        gc.collect()
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
+        return measure.peak_memory(run, student)
 
     def launches(self, run: Callable) -> int | None:
         """Kernels, copies and fills of a step, the fill of backward's first gradient included."""

@@ -1,4 +1,4 @@
-"""The formulas that today's public packages compute, for parity tests and as baselines of speed.
+"""The formulas that today's public packages compute: tests of parity, baselines of speed.
 
 Each keeps what makes the published code what it is: distances from a Gram matrix bounded at 1e-12,
 a selection by mask, N x N x D differences, N x N x N angles. Student first, teacher without
@@ -62,7 +62,7 @@ def irg_edge(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(value / value.max(), target)
 
 
-def correlations(x: Tensor, gamma: float, order: int) -> Tensor:
+def correlations(x: Tensor, gamma: float = 0.4, order: int = 2) -> Tensor:
     """exp(-2 gamma) sum_p (2 gamma)^p / p! <x, y>^p of rows brought to length 1, power by power."""
     x = F.normalize(x, p=2, dim=-1)
     gram = x @ x.t()

@@ -1,5 +1,7 @@
-"""What one writes in PyTorch without a library: the eager baseline, the source of torch.compile's,
-and in float64 the oracle. The teacher has no gradient, so nothing is kept for it.
+"""What one writes in PyTorch without a library: the quickest composition of its calls that we know.
+
+The source of torch.compile's code too, and in float64 an oracle. The teacher has no gradient, so
+nothing is kept for it.
 """
 
 import math
@@ -63,14 +65,31 @@ def accumulation(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def distances(x: Tensor) -> Tensor:
+def pairwise_distance(x: Tensor) -> Tensor:
     x = accumulation(x)
     return torch.cdist(x, x)
 
 
+def triplet_angle(x: Tensor) -> Tensor:
+    x = accumulation(x)
+    units = F.normalize(x[None] - x[:, None], dim=-1)
+    return units @ units.mT
+
+
+def rbf_correlation(x: Tensor, gamma: float = 0.4, order: int | None = 2) -> Tensor:
+    x = F.normalize(accumulation(x), dim=-1)
+    if order is None:
+        return torch.exp(-gamma * torch.cdist(x, x).square())
+    gram = x @ x.mT
+    value = torch.zeros_like(gram)
+    for p in range(order, -1, -1):
+        value = value * gram + math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p)
+    return value
+
+
 def rkd_distance_loss(student, teacher):
     def normalised(x):
-        d = distances(x)
+        d = pairwise_distance(x)
         return d / (d.sum() / (len(x) * (len(x) - 1)))
 
     return F.smooth_l1_loss(normalised(student), normalised(teacher))
@@ -78,38 +97,31 @@ def rkd_distance_loss(student, teacher):
 
 def irg_edge_loss(student, teacher):
     def normalised(x):
-        squared = distances(x).square()
+        squared = pairwise_distance(x).square()
         return squared / squared.max()
 
     return F.mse_loss(normalised(student), normalised(teacher))
 
 
 def rkd_angle_loss(student, teacher):
-    def cosines(x):
-        x = accumulation(x)
-        units = F.normalize(x[None] - x[:, None], dim=-1)
-        return units @ units.mT
-
-    return F.smooth_l1_loss(cosines(student), cosines(teacher))
+    return F.smooth_l1_loss(triplet_angle(student), triplet_angle(teacher))
 
 
-def cckd_loss(student, teacher, gamma=0.4, order=2):
-    def correlations(x):
-        x = F.normalize(accumulation(x), dim=-1)
-        if order is None:
-            return torch.exp(-gamma * torch.cdist(x, x).square())
-        gram = x @ x.mT
-        value = torch.zeros_like(gram)
-        for p in range(order, -1, -1):
-            value = value * gram + math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p)
-        return value
+def inner_products(x: Tensor) -> Tensor:
+    """Of rows of length 1."""
+    x = F.normalize(accumulation(x), dim=-1)
+    return x @ x.mT
 
-    return F.mse_loss(correlations(student), correlations(teacher))
+
+def cckd_loss(student, teacher, gamma=0.4, order=2, kernel="rbf"):
+    if kernel == "bilinear":
+        return F.mse_loss(inner_products(student), inner_products(teacher))
+    return F.mse_loss(*(rbf_correlation(x, gamma, order) for x in (student, teacher)))
 
 
 def pkt_loss(student, teacher, kernel="cosine", divergence="kl", include_self=True):
     def apart(x):
-        return 1 - torch.eye(len(x), dtype=x.dtype)
+        return 1 - torch.eye(len(x), dtype=x.dtype, device=x.device)
 
     def log_probabilities(x):
         x = accumulation(x)
@@ -134,29 +146,3 @@ def sp_loss(student, teacher):
         return F.normalize(x @ x.mT, dim=-1)
 
     return F.mse_loss(normalised(student), normalised(teacher))
-
-
-def angle_loss_and_gradient(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """The angle loss and its gradient vertex by vertex, in N x N memory: the oracle of large N.
-
-    cos_ijk = (S_ij + S_ik - S_jk) / (2 d_ij d_ik) with S from direct differences; for float64.
-    """
-
-    def squared(x):
-        return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square()
-
-    def cosines(s, i):
-        apart = s[i] > 0
-        inverse = torch.where(apart, torch.where(apart, s[i], 1.0).rsqrt(), 0.0)
-        return (s[i][:, None] + s[i][None] - s) / 2 * inverse[:, None] * inverse[None]
-
-    student = student.detach().requires_grad_()
-    theirs, ours = squared(teacher), squared(student)
-    leaf = ours.detach().requires_grad_()
-    total = 0.0
-    for i in range(len(leaf)):
-        value = F.smooth_l1_loss(cosines(leaf, i), cosines(theirs, i), reduction="sum")
-        value.backward()
-        total = total + value.detach()
-    ours.backward(leaf.grad)
-    return total / len(leaf) ** 3, student.grad / len(leaf) ** 3
