@@ -79,8 +79,9 @@ struct Shares {
   }
   KDOPS_INLINE Share operator()(int64_t i) const {
     const V exp_0 = load<T, sizeof(V)>(e + i);
-    return {load<T, sizeof(V)>(f + i) * inverse,
-            from_peer_0(load<T, sizeof(V)>(difference + i), exp_0, x, inverse)};
+    const V h = load<T, sizeof(V)>(difference + i);
+    return {rounded(load<T, sizeof(V)>(f + i) * inverse),
+            rounded(from_peer_0(h, exp_0, x, inverse))};  // of equal members the same
   }
 };
 

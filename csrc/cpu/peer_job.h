@@ -8,8 +8,7 @@
 
 namespace kdops {
 
-constexpr int64_t kBlock = 512;       // classes at a time
-constexpr int64_t kKept = 8ll << 20;  // bytes of scratch for which a row keeps all its blocks
+constexpr int64_t kBlock = 512;  // classes at a time
 constexpr int kMostMembers = 2 * kMostPeers;
 
 // Member i learns from j with the weight of_i, and j from i with of_j.

@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t kGrain = 16 * 1024;  // logits that are worth a thread
 constexpr int64_t kGroups = 128;       // at most
 constexpr int64_t kLocal = 32 * 1024;  // elements of scratch on the stack
+constexpr int64_t kKept = 32;          // that part of the logits, at most, as scratch on the heap
 constexpr int kMostTerms = 3 * kMostPeers;
 
 // Where rows leave their values: with reduction none in the outputs, else in a group's sums.
@@ -99,8 +100,9 @@ void run(const PeerJob<S>& job, int64_t counted, const PeerOutputs& outputs, con
   const int64_t size = (std::min(job.cols, kBlock) + 63) & -64;
   const PeerScratch<T> one{nullptr, size, job.members(), job.targets};
   const int64_t blocks = (job.cols + kBlock - 1) / kBlock;
-  const bool kept = blocks * one.elements() * int64_t(sizeof(T)) <= kKept;
-  const int64_t elements = (kept ? blocks : 1) * one.elements();
+  const int64_t whole = blocks * one.elements();
+  const bool kept = whole <= kLocal || whole <= job.peers * job.rows * job.cols / kKept;
+  const int64_t elements = kept ? whole : one.elements();
   const int64_t grain = kGrain / (per_group * job.cols * job.peers);
   parallel(groups, std::max<int64_t>(1, grain), [&](int64_t begin, int64_t end) {
     alignas(64) T local[kLocal];

@@ -13,7 +13,7 @@ from ..published import angles, cosine_probabilities, distances
 
 
 def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 KL over the first dimension; kd of `tests.published`, with a teacher's gradient."""
+    """T^2 KL over the first dimension; kd of `kdops.bench.published`, with a teacher's gradient."""
     log_q = F.log_softmax(student / temperature, dim=1)
     p = F.softmax(teacher / temperature, dim=1)
     return F.kl_div(log_q, p, reduction="sum") * temperature**2 / len(student)
