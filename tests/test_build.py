@@ -2,11 +2,14 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import kdops
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="not a source tree")
@@ -59,6 +62,16 @@ def test_build_of_nothing_imports_no_torch(tmp_path):
         done = setup("--version", KDOPS_BUILD=mode, PYTHONPATH=str(tmp_path))
         assert done.returncode == code, done.stderr
         assert not code or f"KDOPS_BUILD={mode} needs torch" in done.stderr
+
+
+def test_one_version():
+    """The package's; no other file of the build names one."""
+    done = setup("--version", KDOPS_BUILD="none")
+    assert done.stdout.split() == [kdops.__version__]
+    assert kdops.__version__ not in (ROOT / "setup.py").read_text()
+    assert not re.search(r"^version *= *\"", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    [newest, *_] = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest == kdops.__version__
 
 
 @pytest.mark.parametrize(
