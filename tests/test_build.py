@@ -61,7 +61,22 @@ def test_build_of_nothing_imports_no_torch(tmp_path):
     for mode, code in (("none", 0), ("auto", 0), ("cpu", 1), ("cuda", 1)):
         done = setup("--version", KDOPS_BUILD=mode, PYTHONPATH=str(tmp_path))
         assert done.returncode == code, done.stderr
-        assert not code or f"KDOPS_BUILD={mode} needs torch" in done.stderr
+        assert not code or f"KDOPS_BUILD={mode}: torch cannot be imported" in done.stderr
+
+
+@pytest.mark.parametrize("compiler", ["/nowhere/c++", "", "'nowhere and more' -O2"])
+def test_build_without_a_compiler(compiler):
+    for mode, code in (("none", 0), ("auto", 0), ("cpu", 1), ("cuda", 1)):
+        done = setup("--version", KDOPS_BUILD=mode, CXX=compiler)
+        assert done.returncode == code and "Traceback" not in done.stderr
+        reason = f"the C++ compiler {compiler!r} is not found, set CXX"
+        assert not code or done.stderr == f"KDOPS_BUILD={mode}: {reason}\n"
+        assert (reason in done.stdout) == (mode == "auto")
+
+
+def test_a_compiler_behind_another_program(script, monkeypatch):
+    monkeypatch.setenv("CXX", "env c++")
+    assert script.without_compiler() is None
 
 
 def test_one_version():
