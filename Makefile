@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 NATIVE := $(foreach suffix,h cpp cuh cu,$(wildcard csrc/*/*.$(suffix) tests/simt/*.$(suffix)))
 
-.PHONY: demo test bench lint format sanitize cuda-static cuda-link gpu clean
+.PHONY: demo test bench lint types format sanitize cuda-static cuda-link gpu clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.ready: requirements.txt
@@ -32,10 +32,13 @@ test: $(VENV)/.built
 bench: $(VENV)/.built
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
 
-lint: $(VENV)/.ready
+lint: $(VENV)/.ready types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
+
+types: $(VENV)/.ready
+	$(BIN)/mypy
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .
@@ -59,4 +62,4 @@ gpu:
 	PYTHON=$(GPU_PYTHON) WHEELS="$(WHEELS)" tests/gpu.sh $(PARTS)
 
 clean:
-	rm -rf $(VENV) build dist runs kdops.egg-info kdops/*.so .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist runs kdops.egg-info kdops/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis

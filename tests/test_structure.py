@@ -110,7 +110,10 @@ def test_imports_go_one_way(path):
 def test_reference_imports_torch_alone():
     for path in (PACKAGE / "reference").glob("*.py"):
         for module in imported(path):
-            assert module.split(".")[0] in ("torch", "math", "collections", "kdops"), (path, module)
+            assert module.split(".")[0] in ("torch", "math", "typing", "collections", "kdops"), (
+                path,
+                module,
+            )
 
 
 def test_the_core_needs_torch_and_numpy_alone():
