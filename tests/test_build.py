@@ -108,7 +108,9 @@ def test_what_cuda_lacks(machine, cuda, release, reason):
 ARCHITECTURES = ["9", "sm_90", "9.0,8.0", "9.0+ptx", "9.0b", "90.0.0", "native", "Hopper", " ", ";"]
 
 
-@pytest.mark.parametrize("chosen", [*ARCHITECTURES, "9.0;$(touch planted)", "9.0 -o planted"])
+@pytest.mark.parametrize(
+    "chosen", [*ARCHITECTURES, "8.0; touch x", "9.0;$(touch planted)", "9.0 -o planted"]
+)
 def test_unknown_architectures(machine, tmp_path, chosen):
     environment = machine("13.0", "13.0")
     work = tmp_path / "work"

@@ -146,18 +146,6 @@ def test_a_file_stays_small(path):
     assert len(path.read_text().splitlines()) <= 300
 
 
-FORBIDDEN = re.compile(
-    r"pickle|torch\.load\(|yaml\.(load|unsafe)|(?<![.\w])(eval|exec)\(|os\.system|shell=True|__import__"
-    r"|urllib|requests\.|http://"
-)
-
-
-@pytest.mark.parametrize("path", [*SOURCES, ROOT / "setup.py"], ids=lambda p: p.name)
-def test_source_holds_nothing_that_runs_data(path):
-    hits = [line for line in path.read_text().splitlines() if FORBIDDEN.search(line)]
-    assert not hits
-
-
 @pytest.mark.parametrize("path", NATIVE, ids=lambda p: p.name)
 def test_kernels_hold_no_float_atomics_nor_clocks(path):
     text = path.read_text()
