@@ -1,13 +1,15 @@
 """Build kdops: one native library a device, or none at all.
 
-KDOPS_BUILD=auto (default) builds what the machine can build: kdops._cpu, and kdops._cuda where
-torch has CUDA and nvcc is found. `cpu` demands the first alone, `cuda` both; `none` installs the
-pure-PyTorch reference and does not import torch. TORCH_CUDA_ARCH_LIST chooses the GPU
-architectures; no device is asked.
+KDOPS_BUILD=auto (default) builds what the machine can build: kdops._cpu where CXX (c++) is found,
+and kdops._cuda where torch has CUDA and nvcc is found. `cpu` demands the first alone, `cuda` both;
+`none` installs the pure-PyTorch reference and does not import torch. TORCH_CUDA_ARCH_LIST chooses
+the GPU architectures; no device is asked.
 """
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -21,7 +23,14 @@ ARCHITECTURES = "8.0;9.0+PTX"
 BLACKWELL = "10.0;12.0"  # from CUDA 12.8 on
 
 DEFINES = [f"-I{ROOT / 'csrc'}", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"]
-HOST = ["-g0", "-fvisibility=hidden", "-fstack-protector-strong", f"-ffile-prefix-map={ROOT}/="]
+HOST = [
+    "-g0",
+    "-fvisibility=hidden",
+    "-fstack-protector-strong",
+    "-U_FORTIFY_SOURCE",  # a distribution's compiler may have set it
+    "-D_FORTIFY_SOURCE=2",
+    f"-ffile-prefix-map={ROOT}/=",
+]
 CXX = [
     "-O3",
     "-std=c++17",
@@ -47,6 +56,14 @@ def sources(folder: str, *suffixes: str) -> list[str]:
 
 def headers() -> list[str]:
     return sorted(str(path) for path in (ROOT / "csrc").rglob("*") if path.suffix in (".h", ".cuh"))
+
+
+def without_compiler() -> str | None:
+    """Why no C++ can be compiled; torch takes CXX, else c++."""
+    named = os.environ.get("CXX", "c++")
+    if any(shutil.which(word) for word in shlex.split(named)[:1]):
+        return None
+    return f"the C++ compiler {named!r} is not found, set CXX"
 
 
 def cuda_home() -> Path | None:
@@ -133,21 +150,29 @@ def extensions(chosen: list[str]) -> dict:
     }
 
 
+def without_native() -> str | None:
+    """Why no library at all can be built."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        return f"torch cannot be imported ({error}): pip install --no-build-isolation ."
+    return without_compiler()
+
+
 def build_options() -> dict:
     mode = os.environ.get("KDOPS_BUILD", "auto")
     if mode not in MODES:
         raise SystemExit(f"KDOPS_BUILD must be one of {', '.join(MODES)}, got {mode!r}")
     if mode == "none":
         return {}
-    try:
-        import torch
-    except ImportError as error:
+    reason = without_native()
+    if reason is not None:
         if mode == "auto":
-            print(f"kdops: no native library is built, torch cannot be imported ({error})")
+            print(f"kdops: no native library is built, {reason}")
             return {}
-        raise SystemExit(
-            f"KDOPS_BUILD={mode} needs torch at build time: pip install --no-build-isolation ."
-        ) from error
+        raise SystemExit(f"KDOPS_BUILD={mode}: {reason}")
+    import torch
+
     if mode == "cpu":
         return extensions([])
     reason = without_cuda(torch.version.cuda)

@@ -43,5 +43,5 @@ class backend:  # noqa: N801 (used like a function)
         choice.name = self.name
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         choice.name = self.previous

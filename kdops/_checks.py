@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,7 +93,7 @@ def feature_maps(function: str, name: str, x: Tensor) -> None:
         )
 
 
-def pair(function: str, name: str, x) -> None:
+def pair(function: str, name: str, x: object) -> None:
     """Two tensors, of two layers."""
     if isinstance(x, Tensor) or not isinstance(x, Sequence) or len(x) != 2:
         count = f" of {len(x)}" if isinstance(x, Sequence) else ""
@@ -173,7 +174,7 @@ def temperature(function: str, value: float | Tensor) -> float:
     return float(value)
 
 
-def one_of(function: str, name: str, value, choices: Collection) -> None:
+def one_of(function: str, name: str, value: object, choices: Collection[Any]) -> None:
     if value not in choices:
         raise ValueError(
             f"{function}: {name} must be one of {', '.join(map(repr, choices))}, got {value!r}"

@@ -7,6 +7,7 @@ error one can catch, and the schemas are there when no library is.
 import ctypes
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +19,7 @@ errors: dict[str, str] = {}
 _handles: dict[str, ctypes.CDLL] = {}
 
 
-def define(schema: str, fake: Callable):
+def define(schema: str, fake: Callable[..., Any]) -> Any:
     """Define kdops::<schema> and its fake; returns the op, to be called without further lookup."""
     name = _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     torch.library.register_fake(f"kdops::{name}", fake, lib=_library)

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +19,17 @@ def _draw(rng: np.random.Generator, members: np.ndarray, amount: int) -> list[in
     return rng.choice(members, amount, replace=amount > len(members)).tolist()
 
 
-def _vector(function: str, name: str, x: Tensor | Sequence) -> np.ndarray:
+def _vector(function: str, name: str, x: Tensor | Sequence[Any]) -> np.ndarray:
     x = torch.as_tensor(x).cpu().numpy()
     if x.ndim != 1 or len(x) == 0:
         raise ValueError(f"{function}: {name} must be (n,), n >= 1, got shape {x.shape}")
     return x
 
 
-class _SeededBatches(Sampler):
+class _SeededBatches(Sampler[list[int]]):
     """Batches that are a function of (seed, epoch, rank) alone."""
 
-    def __init__(self, batch_size, batches, seed, rank, world_size):
+    def __init__(self, batch_size: int, batches: int, seed: int, rank: int, world_size: int):
         name = type(self).__name__
         _checks.integer(name, "batches", batches, 1)
         _checks.integer(name, "seed", seed)

@@ -26,7 +26,7 @@ class LinearDecay:
     start: int = 5
     saturate: int = 400
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check("LinearDecay", initial=self.initial, final=self.final)
         if not 0 <= self.start < self.saturate:
             raise ValueError(
@@ -58,7 +58,7 @@ class CriticalPeriod:
     decay: float = 0.7
     last: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check("CriticalPeriod", initial=self.initial, decay=self.decay, last=self.last)
 
     def __call__(self, epoch: int, layers: int) -> list[float]:
@@ -77,7 +77,7 @@ class SigmoidRampup:
 
     length: int = 80
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.length, bool) or not isinstance(self.length, int):
             raise TypeError(
                 f"SigmoidRampup: length must be an int, got {type(self.length).__name__}"

@@ -2,10 +2,11 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 class Outputs(NamedTuple):
@@ -14,8 +15,8 @@ class Outputs(NamedTuple):
     Of K peers the logits are a tuple of K tensors, and a feature may be one.
     """
 
-    logits: Tensor
-    features: dict[str, Tensor]
+    logits: Any
+    features: dict[str, Any]
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
@@ -45,7 +46,7 @@ def classifier_of(model: nn.Module) -> str:
     return linear[-1]
 
 
-def _check(value, layer: str) -> None:
+def _check(value: object, layer: str) -> None:
     if value is None:
         raise RuntimeError(f"layer {layer!r} did not run in this pass of the model")
     if not isinstance(value, Tensor):
@@ -57,20 +58,21 @@ def _check(value, layer: str) -> None:
 class _Tap:
     """The hook of one layer: it keeps a value while its own `Tapped` runs the model."""
 
-    def __init__(self):
-        self.open, self.value = False, None
+    def __init__(self) -> None:
+        self.open = False
+        self.value: object = None
 
-    def before(self, module, inputs, options):
+    def before(self, module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
         self.keep(next(iter((*inputs, *options.values())), None))
 
-    def after(self, module, inputs, output):
+    def after(self, module: nn.Module, inputs: object, output: object) -> None:
         self.keep(output)
 
-    def keep(self, value):
+    def keep(self, value: object) -> None:
         if self.open:  # a copy: what comes next may write in place, as nn.ReLU(inplace=True) does
             self.value = value.clone() if isinstance(value, Tensor) else value
 
-    def close(self):
+    def close(self) -> object:
         value, self.open, self.value = self.value, False, None
         return value
 
@@ -107,13 +109,13 @@ class Tapped(nn.Module):
         self._taps = {name: _Tap() for name in names}
         self._handles = list(map(self._hook, names, found))
 
-    def _hook(self, name: str, layer: nn.Module):
+    def _hook(self, name: str, layer: nn.Module) -> RemovableHandle:
         tap = self._taps[name]
         if self.layers[name].endswith(":input"):
             return layer.register_forward_pre_hook(tap.before, with_kwargs=True)
         return layer.register_forward_hook(tap.after)
 
-    def forward(self, *inputs, **options) -> Outputs:
+    def forward(self, *inputs: Any, **options: Any) -> Outputs:
         for tap in self._taps.values():
             tap.open = True
         try:
@@ -139,7 +141,7 @@ class Tapped(nn.Module):
     def __enter__(self) -> "Tapped":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.remove()
 
 
@@ -158,7 +160,7 @@ class Teacher(Tapped):
         return self if mode else super().train(False)
 
     @torch.no_grad()
-    def forward(self, *inputs, **options) -> Outputs:
+    def forward(self, *inputs: Any, **options: Any) -> Outputs:
         training = [name or "the model" for name, m in self.model.named_modules() if m.training]
         if training:
             raise RuntimeError(

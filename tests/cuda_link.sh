@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Both libraries built against a CUDA build of torch, and used without a GPU: cuda_link.sh PYTHON
+# One wheel with both libraries, built against a CUDA build of torch, and used without a GPU, there
+# and on the CPU build of a newer torch, PYTHON's: cuda_link.sh PYTHON
 set -euo pipefail
 python=$1
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -15,14 +16,15 @@ trap 'rm -rf "$work"' EXIT
 export PATH="$work/env/bin:$PATH" PIP_DISABLE_PIP_VERSION_CHECK=1
 # This torch takes no setuptools from 82 on.
 pip install --quiet torch==2.11.0 setuptools==81.0.0 \
-  $(grep -E "^(numpy|ninja|wheel|packaging)==" "$root/requirements.txt")
+  $(grep -E "^(numpy|ninja|wheel|packaging|pytest|pytest-benchmark|hypothesis)==" "$root/requirements.txt")
 
 mkdir "$work/source"
 cp -r "$root"/{setup.py,pyproject.toml,README.md,LICENSE,csrc,kdops} "$work/source"
 rm -f "$work"/source/kdops/*.so
 CFLAGS=-Werror NVCC_APPEND_FLAGS="-Werror all-warnings" KDOPS_BUILD=cuda \
   TORCH_CUDA_ARCH_LIST="${TORCH_CUDA_ARCH_LIST:-9.0+PTX}" \
-  pip install --quiet --no-build-isolation --no-deps "$work/source"
+  pip wheel --quiet --no-build-isolation --no-deps --wheel-dir "$work" "$work/source"
+pip install --quiet --no-deps "$work"/kdops-*-cp310-abi3-*.whl
 
 cd "$work"
 for library in env/lib/python*/site-packages/kdops/_cuda*.so; do
@@ -37,5 +39,10 @@ for library in env/lib/python*/site-packages/kdops/_cuda*.so; do
     exit 1
   fi
 done
-python -m kdops info
 CUDA_VISIBLE_DEVICES="" python "$root/tests/cuda_link.py"
+"$root/tests/installed.sh" "$work/env/bin/python"
+
+"$python" -m pip install --quiet --no-deps --target "$work/other" "$work"/kdops-*.whl
+export PYTHONPATH=$work/other
+"$python" -m kdops info | grep "cuda library: not loaded: libcudart"
+"$root/tests/installed.sh" "$python"

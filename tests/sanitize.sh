@@ -15,7 +15,8 @@ build() {
   cp -r "$root"/{setup.py,pyproject.toml,README.md,LICENSE,csrc,kdops,tests} "$work/$name"
   rm -f "$work/$name"/kdops/*.so
   [ $# = 0 ] || cp "$@" "$work/$name/csrc/cpu"
-  sed -i 's/"-O3"/"-O1"/; s/"-g0"/"-g1"/' "$work/$name/setup.py"  # a third of the compile time
+  # -O1: a third of the compile time. Fortified calls would go past the sanitizer's own.
+  sed -i 's/"-O3"/"-O1"/; s/"-g0"/"-g1"/; /-D_FORTIFY_SOURCE=2/d' "$work/$name/setup.py"
   (cd "$work/$name" && CFLAGS="$flags" LDFLAGS="$flags" KDOPS_BUILD=cpu \
     "$python" setup.py -q build_ext --inplace)
 }

@@ -2,11 +2,14 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import kdops
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="not a source tree")
@@ -58,7 +61,32 @@ def test_build_of_nothing_imports_no_torch(tmp_path):
     for mode, code in (("none", 0), ("auto", 0), ("cpu", 1), ("cuda", 1)):
         done = setup("--version", KDOPS_BUILD=mode, PYTHONPATH=str(tmp_path))
         assert done.returncode == code, done.stderr
-        assert not code or f"KDOPS_BUILD={mode} needs torch" in done.stderr
+        assert not code or f"KDOPS_BUILD={mode}: torch cannot be imported" in done.stderr
+
+
+@pytest.mark.parametrize("compiler", ["/nowhere/c++", "", "'nowhere and more' -O2"])
+def test_build_without_a_compiler(compiler):
+    for mode, code in (("none", 0), ("auto", 0), ("cpu", 1), ("cuda", 1)):
+        done = setup("--version", KDOPS_BUILD=mode, CXX=compiler)
+        assert done.returncode == code and "Traceback" not in done.stderr
+        reason = f"the C++ compiler {compiler!r} is not found, set CXX"
+        assert not code or done.stderr == f"KDOPS_BUILD={mode}: {reason}\n"
+        assert (reason in done.stdout) == (mode == "auto")
+
+
+def test_a_compiler_behind_another_program(script, monkeypatch):
+    monkeypatch.setenv("CXX", "env c++")
+    assert script.without_compiler() is None
+
+
+def test_one_version():
+    """The package's; no other file of the build names one."""
+    done = setup("--version", KDOPS_BUILD="none")
+    assert done.stdout.split() == [kdops.__version__]
+    assert kdops.__version__ not in (ROOT / "setup.py").read_text()
+    assert not re.search(r"^version *= *\"", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    [newest, *_] = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest == kdops.__version__
 
 
 @pytest.mark.parametrize(
@@ -80,7 +108,9 @@ def test_what_cuda_lacks(machine, cuda, release, reason):
 ARCHITECTURES = ["9", "sm_90", "9.0,8.0", "9.0+ptx", "9.0b", "90.0.0", "native", "Hopper", " ", ";"]
 
 
-@pytest.mark.parametrize("chosen", [*ARCHITECTURES, "9.0;$(touch planted)", "9.0 -o planted"])
+@pytest.mark.parametrize(
+    "chosen", [*ARCHITECTURES, "8.0; touch x", "9.0;$(touch planted)", "9.0 -o planted"]
+)
 def test_unknown_architectures(machine, tmp_path, chosen):
     environment = machine("13.0", "13.0")
     work = tmp_path / "work"

@@ -88,6 +88,25 @@ def test_info_names_the_reason(copied, kind):
     assert "not loaded: " in line and len(line.partition("not loaded: ")[2]) > 5
 
 
+def test_cuda_built_for_another_torch(copied):
+    """One wheel serves every torch: where the CUDA library's own are missing, info says so."""
+    source = copied / "needy.c"
+    source.write_text("int kdops_cuda_level;")
+    command = ["gcc", "-shared", "-o", copied / "libcudart_of_another.so", "-x", "c", source]
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is missing")
+    subprocess.run(command, check=True)
+    library = copied / "kdops" / "_cuda.abi3.so"
+    linked = ["-L", copied, "-Wl,--no-as-needed", "-l:libcudart_of_another.so"]
+    subprocess.run(["gcc", "-shared", "-o", library, source, *linked], check=True)
+    (copied / "libcudart_of_another.so").unlink()
+    done = run(copied, "-m", "kdops", "info")
+    assert done.returncode == 0 and done.stderr == ""
+    said = dict(line.strip().split(": ", 1) for line in done.stdout.splitlines())
+    assert said["cuda library"].startswith("not loaded: libcudart_of_another.so: cannot open")
+    assert said["cpu library"] == "not loaded: not built"
+
+
 @each
 def test_losses_run_on_the_reference_with_one_warning(copied, kind):
     spoil(copied, kind)
@@ -120,14 +139,15 @@ def test_unknown_choice_of_the_environment(copied):
 
 @pytest.mark.parametrize("name", ["_cpu.so", "_cpu.abi3.so", "kdops/_cpu.abi3.so"])
 def test_a_planted_library_is_not_loaded(copied, tmp_path_factory, name):
-    """Not from the working directory, nor from the end of the path."""
+    """Not from the working directory, nor from the end of the path, nor the linker's."""
     planted = tmp_path_factory.mktemp("planted")
     (planted / name).parent.mkdir(exist_ok=True)
     foreign(planted / name)
     code = f"import sys; sys.path.append({str(planted)!r}); import kdops"
     code += "; print(open('/proc/self/maps').read())"
     for path in (str(copied), f"{copied}{os.pathsep}{planted}"):
-        done = run(copied, "-c", code, cwd=planted, PYTHONPATH=path, PYTHONSAFEPATH="1")
+        own = {"PYTHONPATH": path, "LD_LIBRARY_PATH": str(planted), "PYTHONSAFEPATH": "1"}
+        done = run(copied, "-c", code, cwd=planted, **own)
         assert done.returncode == 0, done.stderr
         assert str(planted) not in done.stdout
 

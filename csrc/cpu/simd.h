@@ -81,16 +81,6 @@ KDOPS_INLINE V min(V a, V b) {
 #endif
   return a < b ? a : b;
 }
-// x as a store would leave it: GCC must not fuse a product with the sum that it goes into.
-template <class V>
-KDOPS_INLINE V rounded(V x) {
-#if defined(__x86_64__)
-  asm("" : "+v"(x));
-#else
-  asm("" : "+m"(x));
-#endif
-  return x;
-}
 template <class V>
 KDOPS_INLINE V fma(V a, V b, V c) {  // one rounding where the level has the instruction
   return a * b + c;

@@ -10,7 +10,7 @@ from torch import Tensor
 Gather = Any  # None, 'all' or a torch.distributed.ProcessGroup, which not every torch has
 
 
-def process_group(gather: Gather):
+def process_group(gather: Gather) -> Any:
     """The group that `gather` names; None is the default one."""
     return None if isinstance(gather, str) else gather
 
@@ -37,7 +37,9 @@ def _description(x: Tensor) -> str:
     return f"(n, {x.shape[1]}) {x.dtype} {gradient} gradient"
 
 
-def row_counts(function: str, tensors: tuple[Tensor, ...], scalars: tuple, group) -> list[int]:
+def row_counts(
+    function: str, tensors: tuple[Tensor, ...], scalars: tuple[Any, ...], group: Any
+) -> list[int]:
     """The number of rows of every rank; ValueError on every rank where their calls differ.
 
     A difference would be a wait without end, or a loss of no batch.
@@ -48,10 +50,10 @@ def row_counts(function: str, tensors: tuple[Tensor, ...], scalars: tuple, group
     dist.all_gather(every, mine, group=group)
     counts, checks = zip(*torch.stack(every).tolist(), strict=True)
     if len(set(checks)) > 1:
-        calls = [None] * len(checks)
+        calls: list[Any] = [None] * len(checks)
         dist.all_gather_object(calls, call, group=group)
-        calls = "; ".join(f"rank {rank}: {call}" for rank, call in enumerate(calls))
+        listed = "; ".join(f"rank {rank}: {call}" for rank, call in enumerate(calls))
         raise ValueError(
-            f"{function}: gather must have calls that differ in their rows alone, got {calls}"
+            f"{function}: gather must have calls that differ in their rows alone, got {listed}"
         )
     return list(counts)

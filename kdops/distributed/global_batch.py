@@ -1,6 +1,7 @@
 """A rank's share of a batch: its rows of every map, and sums over the rows of all ranks."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,7 +25,9 @@ def _chunks(start: int, stop: int, width: int) -> list[tuple[int, int]]:
 class RankShare(Share):
     """The rows of this rank of a batch whose features all ranks have."""
 
-    def __init__(self, counts: list[int], columns: int, group):
+    stop: int
+
+    def __init__(self, counts: list[int], columns: int, group: Any):
         rank, batch = dist.get_rank(group), sum(counts)
         super().__init__(sum(counts[:rank]), sum(counts[: rank + 1]))
         self.vertex, self.group = batch * max(batch, columns), group  # elements of one vertex
@@ -59,7 +62,11 @@ class RankShare(Share):
 
 
 def global_loss(
-    function: str, formula: Callable, tensors: tuple[Tensor, ...], scalars: tuple, gather: Gather
+    function: str,
+    formula: Callable[..., Tensor],
+    tensors: tuple[Tensor, ...],
+    scalars: tuple[Any, ...],
+    gather: Gather,
 ) -> Tensor:
     """formula(tensors, scalars, share) of the batch of all ranks; reduced on every rank alike."""
     group = process_group(gather)

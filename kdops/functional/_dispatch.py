@@ -6,6 +6,7 @@ Python here is paid on each call, which is why nothing is looked up twice.
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from torch.nn import Parameter
 
 from .. import _native
 from .._backend import choice
+
+Tensors = tuple[Any, ...]  # None for one that is not given
+Scalars = tuple[Any, ...]  # a loss's options, in an order of its own
 
 _PLAIN = (Tensor, Parameter)
 _grad_enabled = torch.is_grad_enabled
@@ -35,7 +39,7 @@ def _dual_active() -> bool:
     return getattr(forward_ad, "_current_level", 0) >= 0
 
 
-def eager_apply(function: type[Function]) -> Callable:
+def eager_apply(function: type[Function]) -> Callable[..., Any]:
     """function.apply for plain tensors outside transforms and torch.compile."""
     return function.apply if _raw_apply is None else _raw_apply.__get__(None, function)
 
@@ -76,7 +80,7 @@ def native(function: str, *tensors: Tensor) -> bool:
     return device in _native.loaded or _without_library(function, device)
 
 
-def in_full_precision(formula: Callable, tensors: tuple, scalars: tuple) -> Tensor:
+def in_full_precision(formula: Callable[..., Any], tensors: Tensors, scalars: Scalars) -> Any:
     """formula(tensors, scalars) outside autocast, which would round its products."""
     device = tensors[0].device.type
     if not torch.is_autocast_enabled(device):
@@ -90,7 +94,13 @@ def second_order() -> bool:
     return _grad_enabled() and not _compiling()
 
 
-def gradient_graph(formula: Callable, tensors: tuple, scalars: tuple, wanted: list, upstream):
+def gradient_graph(
+    formula: Callable[..., Any],
+    tensors: Tensors,
+    scalars: Scalars,
+    wanted: list[int],
+    upstream: Tensor,
+) -> tuple[Tensor, ...]:
     """The gradients of tensors[i], i in wanted, as differentiable functions of the tensors."""
     with torch.enable_grad():
         value = in_full_precision(formula, tensors, scalars)
@@ -131,10 +141,10 @@ class RowLoss:
     teacher's gradient is the reference's.
     """
 
-    def __init__(self, name: str, op: Callable, formula: Callable):
+    def __init__(self, name: str, op: Callable[..., Any], formula: Callable[..., Any]):
         self.name, self.op, self.formula = name, op, formula
 
-    def __call__(self, tensors: tuple, scalars: tuple) -> Tensor:
+    def __call__(self, tensors: Tensors, scalars: Scalars) -> Tensor:
         student, teacher = tensors[0], tensors[1]
         if teacher.requires_grad or not native(self.name, student, teacher):
             return in_full_precision(self.formula, tensors, scalars)
@@ -146,14 +156,14 @@ class RowLoss:
 
 class _NativeRows(Function):
     @staticmethod
-    def forward(ctx, loss, scalars, *tensors):
+    def forward(ctx: Any, loss: Any, scalars: Scalars, *tensors: Tensor) -> Tensor:
         value, gradient = loss.op(tensors, scalars, True)
         ctx.call = loss, scalars
         ctx.save_for_backward(gradient, *tensors)
         return value
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
         gradient, *tensors = ctx.saved_tensors
         if second_order():
             loss, scalars = ctx.call
@@ -173,10 +183,10 @@ class RelationLoss:
     value followed by these.
     """
 
-    def __init__(self, name: str, op: Callable, formula: Callable):
+    def __init__(self, name: str, op: Callable[..., Any], formula: Callable[..., Any]):
         self.name, self.op, self.formula = name, op, formula
 
-    def __call__(self, tensors: tuple, scalars: tuple, served: bool = True) -> Tensor:
+    def __call__(self, tensors: Tensors, scalars: Scalars, served: bool = True) -> Tensor:
         """The loss of checked tensors; `served` is false for what the kernel has not."""
         if not (served and native(self.name, *tensors)):
             return in_full_precision(self.formula, tensors, scalars)
@@ -188,7 +198,7 @@ class RelationLoss:
 
 class _NativeRelation(Function):
     @staticmethod
-    def forward(ctx, loss, scalars, *tensors):
+    def forward(ctx: Any, loss: Any, scalars: Scalars, *tensors: Tensor) -> Tensor:
         *students, teacher = ctx.needs_input_grad[2:]
         value, *gradients = loss.op(tensors, scalars, True in students, teacher)
         ctx.call = loss, scalars
@@ -196,7 +206,7 @@ class _NativeRelation(Function):
         return value
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
         needs, saved = ctx.needs_input_grad[2:], ctx.saved_tensors
         count = len(needs)
         if second_order():

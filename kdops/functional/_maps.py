@@ -1,13 +1,14 @@
 """A map of one batch of features: a native op for the map, and one for its gradient."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from .. import _checks
-from ._dispatch import gradient_graph, in_full_precision, native, second_order
+from ._dispatch import Scalars, gradient_graph, in_full_precision, native, second_order
 from ._rows import accumulation_dtype
 
 
@@ -18,10 +19,16 @@ class Map:
     the gradient.
     """
 
-    def __init__(self, name: str, forward: Callable, backward: Callable, formula: Callable):
+    def __init__(
+        self,
+        name: str,
+        forward: Callable[..., Any],
+        backward: Callable[..., Any],
+        formula: Callable[..., Any],
+    ):
         self.name, self.forward, self.backward, self.formula = name, forward, backward, formula
 
-    def __call__(self, x: Tensor, scalars: tuple) -> Tensor:
+    def __call__(self, x: Tensor, scalars: Scalars) -> Tensor:
         _checks.features(self.name, "x", x)
         if not native(self.name, x):
             return in_full_precision(self.formula, (x,), scalars)
@@ -32,13 +39,13 @@ class Map:
 
 class _NativeMap(Function):
     @staticmethod
-    def forward(ctx, map_, scalars, x):
+    def forward(ctx: Any, map_: Map, scalars: Scalars, x: Tensor) -> Tensor:
         ctx.map, ctx.scalars = map_, scalars
         ctx.save_for_backward(x)
         return map_.forward(x, *scalars)
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
         (x,) = ctx.saved_tensors
         if second_order():
             (gradient,) = gradient_graph(ctx.map.formula, (x,), ctx.scalars, [0], upstream)

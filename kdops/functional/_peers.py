@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch.autograd import Function
 from .. import _checks
 from . import _dispatch
 from ._dispatch import (
+    Scalars,
+    Tensors,
     _compiling,
     _keeps_graph,
     eager_apply,
@@ -31,7 +33,7 @@ class Batch(NamedTuple):
     stacked: bool
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]  # of peers; a tuple's counts values
         return len(self.tensors[0]) if self.stacked else len(self.tensors)
 
     @property
@@ -144,7 +146,9 @@ class PeerLoss:
     these follow. `per_peer`: the value has a loss for each.
     """
 
-    def __init__(self, name: str, op: Callable, formula: Callable, per_peer: bool):
+    def __init__(
+        self, name: str, op: Callable[..., Any], formula: Callable[..., Any], per_peer: bool
+    ):
         self.name, self.op, self.formula, self.per_peer = name, op, formula, per_peer
 
     def __call__(
@@ -152,7 +156,7 @@ class PeerLoss:
         batch: Batch,
         weights: Tensor | None,
         target: Tensor | None,
-        scalars: tuple,
+        scalars: Scalars,
         reads: int | None,
         served: bool = True,
     ) -> tuple[Tensor, Tensor]:
@@ -161,11 +165,18 @@ class PeerLoss:
         try:
             return self._value(batch, weights, target, scalars, served)
         except (RuntimeError, IndexError):
-            if reads is not None and not _compiling():
+            if not (reads is None or target is None or _compiling()):
                 _checks.label_range(self.name, target, batch.tensors[0].shape[-1], reads)
             raise
 
-    def _value(self, batch, weights, target, scalars, served):
+    def _value(
+        self,
+        batch: Batch,
+        weights: Tensor | None,
+        target: Tensor | None,
+        scalars: Scalars,
+        served: bool,
+    ) -> tuple[Tensor, Tensor]:
         tensors = (*batch.tensors, weights, target)
         if not (served and batch.count <= MOST_PEERS and native(self.name, *batch.tensors)):
             return in_full_precision(_formula, tensors, (self, batch.stacked, scalars))
@@ -177,7 +188,7 @@ class PeerLoss:
         return apply(self, batch.stacked, scalars, *tensors)
 
 
-def _formula(tensors: tuple, scalars: tuple) -> tuple[Tensor, Tensor]:
+def _formula(tensors: Tensors, scalars: Scalars) -> tuple[Tensor, Tensor]:
     *logits, weights, target = tensors
     loss, stacked, scalars = scalars
     return loss.formula(Batch(tuple(logits), stacked), weights, target, scalars)
@@ -185,7 +196,9 @@ def _formula(tensors: tuple, scalars: tuple) -> tuple[Tensor, Tensor]:
 
 class _NativePeers(Function):
     @staticmethod
-    def forward(ctx, loss, stacked, scalars, *tensors):
+    def forward(
+        ctx: Any, loss: PeerLoss, stacked: bool, scalars: Scalars, *tensors: Any
+    ) -> tuple[Tensor, Tensor]:
         *logits, weights, target = tensors
         wanted = sum(1 << i for i, need in enumerate(ctx.needs_input_grad[3:]) if need)
         batch = Batch(tuple(logits), stacked)
@@ -197,7 +210,7 @@ class _NativePeers(Function):
         return value, terms
 
     @staticmethod
-    def backward(ctx, upstream, _):
+    def backward(ctx: Any, upstream: Tensor | None, _: object) -> tuple[Any, ...]:
         needs, saved = ctx.needs_input_grad[3:], ctx.saved_tensors
         if upstream is None:
             return (None,) * (3 + len(needs))
@@ -205,7 +218,7 @@ class _NativePeers(Function):
         tensors, gradients = saved[: len(needs)], saved[len(needs) :]
         if second_order():
 
-            def value(tensors, scalars):
+            def value(tensors: Tensors, scalars: Scalars) -> Tensor:
                 return _formula(tensors, scalars)[0]
 
             found = _dispatch.gradient_graph(value, tensors, ctx.call, wanted, upstream)
@@ -223,7 +236,9 @@ class _NativePeers(Function):
 _apply_peers = eager_apply(_NativePeers)
 
 
-def _scaled(call: tuple, gradient: Tensor, tensors: tuple, i: int, upstream: Tensor) -> Tensor:
+def _scaled(
+    call: tuple[Any, ...], gradient: Tensor, tensors: Tensors, i: int, upstream: Tensor
+) -> Tensor:
     """The saved gradient of the i-th tensor times its part of upstream."""
     loss, stacked, _ = call
     if i == len(tensors) - 2:  # of the weights: one value for all, or one a row of (A, K)
@@ -243,7 +258,7 @@ def _is_ones(upstream: Tensor) -> bool:
     if _compiling() or upstream.is_cuda or upstream.dim() > 1 or upstream.numel() > MOST_PEERS:
         return False
     try:
-        values = upstream.tolist()
+        values: Any = upstream.tolist()
     except RuntimeError:  # a batched upstream (is_grads_batched) has no values to read
         return False
     return values == 1 or values == [1.0] * upstream.numel()

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .. import _checks
-from ..distributed import Gather, spread
-from ._dispatch import RelationLoss
+from ..distributed import Gather as Gather
+from ..distributed import spread
+from ._dispatch import RelationLoss, Scalars
 from ._global import over_ranks
 from ._rows import accumulation_dtype, same_dtype
 
@@ -15,7 +16,9 @@ CUDA_BATCHES = 32  # of one kernel, the teacher's included
 Students = Tensor | Sequence[Tensor]
 
 
-def relation_outputs(features: list[Tensor], student_grad: bool, teacher_grad: bool):
+def relation_outputs(
+    features: list[Tensor], student_grad: bool, teacher_grad: bool
+) -> list[Tensor]:
     """The native ops' outputs without their values: the loss, then each gradient that is wanted."""
     *students, teacher = features
     value = teacher.new_empty((), dtype=accumulation_dtype(teacher.dtype))
@@ -27,7 +30,7 @@ def relation(
     loss: RelationLoss,
     student: Students,
     teacher: Tensor,
-    scalars: tuple,
+    scalars: Scalars,
     reduction: str,
     teacher_grad: bool,
     gather: Gather,

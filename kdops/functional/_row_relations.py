@@ -1,10 +1,13 @@
 """What the losses between maps with normalised rows share."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor
 
 from .. import _checks
 from ..distributed import Gather, spread
-from ._dispatch import RelationLoss
+from ._dispatch import RelationLoss, Scalars
 from ._global import over_ranks
 from ._relations import relation_outputs
 from ._rows import same_dtype
@@ -12,7 +15,7 @@ from ._rows import same_dtype
 REDUCTIONS = {"sum": 0, "batchmean": 1, "mean": 2, "none": None}  # the power of N in the divisor
 
 
-def row_relation_fake(features, *scalars):
+def row_relation_fake(features: list[Tensor], *scalars: Any) -> Sequence[Tensor]:
     return relation_outputs(features, scalars[-1], False)
 
 
@@ -20,7 +23,7 @@ def row_relation(
     loss: RelationLoss,
     student: Tensor,
     teacher: Tensor,
-    scalars: tuple,
+    scalars: Scalars,
     reduction: str,
     teacher_grad: bool,
     gather: Gather,

@@ -1,6 +1,8 @@
 """What the losses over rows of logits share."""
 
 import functools
+import operator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -24,6 +26,11 @@ def same_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
         return tensors
     dtype = functools.reduce(torch.promote_types, dtypes)
     return tuple(x.to(dtype) for x in tensors)
+
+
+def summed(values: Iterable[Tensor]) -> Tensor:
+    """The sum of one tensor at least; sum() may be the number 0."""
+    return functools.reduce(operator.add, values)
 
 
 def row_outputs(student: Tensor, reduction: int, student_grad: bool) -> tuple[Tensor, Tensor]:

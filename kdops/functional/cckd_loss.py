@@ -1,19 +1,29 @@
 """CCKD's correlation congruence: squares between two correlation maps."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
 from ..distributed import Gather
-from ..reference.share import WHOLE
+from ..reference.share import WHOLE, Share
 from . import _correlation
-from ._dispatch import RelationLoss
+from ._dispatch import RelationLoss, Scalars, Tensors
 from ._relations import relation, relation_outputs
 
 KERNELS = ("rbf", "bilinear", "mmd")
 
 
-def _fake(features, gamma, coefficients, normalize, mean, student_grad, teacher_grad):
+def _fake(
+    features: list[Tensor],
+    gamma: float,
+    coefficients: list[float],
+    normalize: bool,
+    mean: bool,
+    student_grad: bool,
+    teacher_grad: bool,
+) -> Sequence[Tensor]:
     return relation_outputs(features, student_grad, teacher_grad)
 
 
@@ -24,7 +34,9 @@ _op = define(
 )
 
 
-def _native(tensors, scalars, student_grad, teacher_grad):
+def _native(
+    tensors: Tensors, scalars: Scalars, student_grad: bool, teacher_grad: bool
+) -> Sequence[Tensor]:
     kernel, gamma, order, normalize, reduction = scalars
     bilinear = kernel == "bilinear"
     coefficients = [0.0, 1.0] if bilinear else _correlation.coefficients(gamma, order)
@@ -32,7 +44,7 @@ def _native(tensors, scalars, student_grad, teacher_grad):
     return _op(list(tensors), gamma, coefficients, normalize, mean, student_grad, teacher_grad)
 
 
-def _formula(tensors, scalars, share=WHOLE):
+def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor:
     kernel, gamma, order, normalize, reduction = scalars
     return reference.cckd_loss(
         *tensors,

@@ -1,6 +1,7 @@
 """Decoupled KD: the target class against the rest, and the rest among themselves."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,9 @@ from ._rows import REDUCTIONS, same_dtype
 from .kd_loss import kd_loss
 
 
-def _decoupled(x: Tensor, label: Tensor, counted: Tensor, temperature: float):
+def _decoupled(
+    x: Tensor, label: Tensor, counted: Tensor, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of (target, all others), the others alone, and whether there are any."""
     x = x if x.dtype == torch.float64 else x.float()
     x = x.masked_fill(~counted, 0.0)
@@ -23,7 +26,14 @@ def _decoupled(x: Tensor, label: Tensor, counted: Tensor, temperature: float):
     return torch.cat([x.gather(-1, label) - largest, others], -1), rest, none
 
 
-def _check(student, teacher, target, weights, reduction, ignore_index):
+def _check(
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor,
+    weights: dict[str, float],
+    reduction: str,
+    ignore_index: int,
+) -> None:
     _checks.logits("dkd_loss", student, teacher)
     for name, weight in weights.items():
         _checks.number("dkd_loss", name, weight)
@@ -93,7 +103,7 @@ def dkd_loss(
     binary_teacher, rest_teacher, none_teacher = _decoupled(teacher, label, counted, temperature)
     rest = rest.masked_fill(none | none_teacher, 0.0)
     rest_teacher = rest_teacher.masked_fill(none_teacher, 0.0)
-    options = {
+    options: dict[str, Any] = {
         "temperature": temperature,
         "reduction": reduction,
         "ignore_index": ignore_index,

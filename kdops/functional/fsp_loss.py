@@ -4,13 +4,13 @@ from torch import Tensor
 
 from .. import _checks, reference
 from ._composed import constant, same_batch
-from ._dispatch import in_full_precision
+from ._dispatch import Scalars, Tensors, in_full_precision
 from ._rows import same_dtype
 
 REDUCTIONS = ("mean", "batchmean", "sum", "none")
 
 
-def _check(student, teacher):
+def _check(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> None:
     for name, layers in (("student", student), ("teacher", teacher)):
         _checks.pair("fsp_loss", name, layers)
         for x in layers:
@@ -26,7 +26,7 @@ def _check(student, teacher):
         )
 
 
-def _formula(tensors, scalars):
+def _formula(tensors: Tensors, scalars: Scalars) -> Tensor:
     return reference.fsp_loss(tensors[:2], tensors[2:], reduction=scalars[0])
 
 

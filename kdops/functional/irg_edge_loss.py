@@ -1,16 +1,20 @@
 """IRG's edge loss: squares between two max-normalised maps of squared distances."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from .. import reference
 from .._native import define
 from ..distributed import Gather
-from ..reference.share import WHOLE
-from ._dispatch import RelationLoss
+from ..reference.share import WHOLE, Share
+from ._dispatch import RelationLoss, Scalars, Tensors
 from ._relations import Students, relation, relation_outputs
 
 
-def _fake(features, mean, student_grad, teacher_grad):
+def _fake(
+    features: list[Tensor], mean: bool, student_grad: bool, teacher_grad: bool
+) -> Sequence[Tensor]:
     return relation_outputs(features, student_grad, teacher_grad)
 
 
@@ -21,12 +25,14 @@ _op = define(
 )
 
 
-def _native(tensors, scalars, student_grad, teacher_grad):
+def _native(
+    tensors: Tensors, scalars: Scalars, student_grad: bool, teacher_grad: bool
+) -> Sequence[Tensor]:
     (reduction,) = scalars
     return _op(list(tensors), reduction == "mean", student_grad, teacher_grad)
 
 
-def _formula(tensors, scalars, share=WHOLE):
+def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor:
     *students, teacher = tensors
     return reference.irg_edge_loss(students, teacher, reduction=scalars[0], share=share)
 

@@ -4,8 +4,9 @@ from torch import Tensor
 
 from .. import _checks, reference
 from ..distributed import Gather, spread
-from ..reference.share import WHOLE
+from ..reference.share import WHOLE, Share
 from ._composed import constant
+from ._dispatch import Scalars, Tensors
 from ._global import over_ranks
 from ._rows import same_dtype
 from .pairwise_distance import pairwise_distance
@@ -13,7 +14,7 @@ from .pairwise_distance import pairwise_distance
 PARTS, REDUCTIONS = ("vertex", "edge"), ("mean", "sum")
 
 
-def _check(student, teacher, part):
+def _check(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], part: str) -> None:
     name = "irg_transform_loss"
     for side, layers in (("student", student), ("teacher", teacher)):
         _checks.pair(name, side, layers)
@@ -30,7 +31,7 @@ def _edge_change(*layers: Tensor) -> Tensor:
     return (first - second).square().sum()
 
 
-def _formula(tensors, scalars, share=WHOLE):
+def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor:
     part, reduction = scalars
     return reference.irg_transform_loss(
         tensors[:2], tensors[2:], part=part, reduction=reduction, share=share

@@ -1,27 +1,28 @@
 """Hinton's distillation loss: temperature KL and cross-entropy in one pass over the logits."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
-from ._dispatch import RowLoss
+from ._dispatch import RowLoss, Scalars, Tensors
 from ._rows import REDUCTIONS, row_outputs, same_dtype
 
 
 def _fake(
-    student,
-    teacher,
-    target,
-    temperature,
-    kd_weight,
-    ce_weight,
-    reduction,
-    ignore_index,
-    student_grad,
-):
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor | None,
+    temperature: float,
+    kd_weight: float,
+    ce_weight: float,
+    reduction: int,
+    ignore_index: int,
+    student_grad: bool,
+) -> Sequence[Tensor]:
     return row_outputs(student, reduction, student_grad)
 
 
@@ -32,14 +33,14 @@ _op = define(
 )
 
 
-def _native(tensors, scalars, student_grad):
+def _native(tensors: Tensors, scalars: Scalars, student_grad: bool) -> Sequence[Tensor]:
     temperature, kd_weight, ce_weight, reduction, ignore_index, scale_t2 = scalars
     kd_weight = kd_weight * temperature * temperature if scale_t2 else kd_weight
     reduction = REDUCTIONS[reduction]
     return _op(*tensors, temperature, kd_weight, ce_weight, reduction, ignore_index, student_grad)
 
 
-def _formula(tensors, scalars):
+def _formula(tensors: Tensors, scalars: Scalars) -> Tensor:
     temperature, kd_weight, ce_weight, reduction, ignore_index, scale_t2 = scalars
     return reference.kd_loss(
         *tensors,
@@ -55,7 +56,15 @@ def _formula(tensors, scalars):
 _loss = RowLoss("kd_loss", _native, _formula)
 
 
-def _check(student, teacher, target, kd_weight, ce_weight, reduction, ignore_index):
+def _check(
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor | None,
+    kd_weight: float,
+    ce_weight: float,
+    reduction: str,
+    ignore_index: int,
+) -> None:
     _checks.logits("kd_loss", student, teacher)
     _checks.number("kd_loss", "kd_weight", kd_weight)
     _checks.number("kd_loss", "ce_weight", ce_weight)

@@ -1,12 +1,14 @@
 """Peers that learn from mixtures of their own logits: teachers made on the fly."""
 
 from collections.abc import Sequence
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
+from ._dispatch import Scalars
 from ._peers import Batch, PeerLoss, Peers, as_batch, check_rows, peer_outputs, per_peer, warn_alone
 from ._rows import REDUCTIONS, accumulation_dtype
 
@@ -15,20 +17,20 @@ TARGET_GRADS = {"none": 0, "weights": 1, "all": 2}
 
 
 def _fake(
-    logits,
-    weights,
-    target,
-    ce_weights,
-    temperature,
-    soft_weight,
-    ensemble_ce_weight,
-    rule,
-    target_grad,
-    reduction,
-    ignore_index,
-    stacked,
-    wanted,
-):
+    logits: list[Tensor],
+    weights: Tensor | None,
+    target: Tensor | None,
+    ce_weights: list[float],
+    temperature: float,
+    soft_weight: float,
+    ensemble_ce_weight: float,
+    rule: int,
+    target_grad: int,
+    reduction: int,
+    ignore_index: int,
+    stacked: bool,
+    wanted: int,
+) -> Sequence[Tensor]:
     batch = Batch(tuple(logits), stacked)
     targets = 1 if weights is None else weights.shape[-2]
     terms = 2 * batch.count + targets
@@ -43,7 +45,9 @@ _op = define(
 )
 
 
-def _native(batch, weights, target, scalars, wanted):
+def _native(
+    batch: Batch, weights: Tensor | None, target: Tensor | None, scalars: Scalars, wanted: int
+) -> Sequence[Tensor]:
     ce_weights, temperature, kd_weight, ensemble_ce_weight, rule, *rest = scalars
     reduction, ignore_index, scale_t2, target_grad = rest
     return _op(
@@ -63,7 +67,9 @@ def _native(batch, weights, target, scalars, wanted):
     )
 
 
-def _formula(batch, weights, target, scalars):
+def _formula(
+    batch: Batch, weights: Tensor | None, target: Tensor | None, scalars: Scalars
+) -> tuple[Tensor, Tensor]:
     ce_weights, temperature, kd_weight, ensemble_ce_weight, rule, *rest = scalars
     reduction, ignore_index, scale_t2, target_grad = rest
     return reference.mixture_kl(
@@ -116,6 +122,42 @@ def _weights(batch: Batch, weights: Tensor | None, rule: str) -> Tensor | None:
             f"{count}, got shape {tuple(weights.shape)}"
         )
     return weights.to(accumulation_dtype(batch.first.dtype))
+
+
+@overload
+def mixture_kl(
+    logits: Peers,
+    target: Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+    weights: Tensor | None = None,
+    rule: str = "weights",
+    kd_weight: float = 1.0,
+    ce_weight: float | Sequence[float] = 0.0,
+    ensemble_ce_weight: float = 0.0,
+    reduction: str = "batchmean",
+    ignore_index: int = -100,
+    scale_t2: bool = True,
+    target_grad: str = "none",
+    return_terms: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def mixture_kl(
+    logits: Peers,
+    target: Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+    weights: Tensor | None = None,
+    rule: str = "weights",
+    kd_weight: float = 1.0,
+    ce_weight: float | Sequence[float] = 0.0,
+    ensemble_ce_weight: float = 0.0,
+    reduction: str = "batchmean",
+    ignore_index: int = -100,
+    scale_t2: bool = True,
+    target_grad: str = "none",
+    return_terms: Literal[True],
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 
 
 def mixture_kl(
@@ -201,8 +243,9 @@ def mixture_kl(
     ce_weights = per_peer("mixture_kl", "ce_weight", ce_weight, batch.count)
     labels = any(ce_weights) or ensemble_ce_weight != 0 or rule != "weights"
     check_rows("mixture_kl", batch, target, labels, ignore_index)
-    scalars = (ce_weights, temperature, float(kd_weight), float(ensemble_ce_weight), rule)
-    scalars += (reduction, ignore_index, scale_t2, target_grad)
+    soft, ensemble_ce = float(kd_weight), float(ensemble_ce_weight)
+    scalars = (ce_weights, temperature, soft, ensemble_ce, rule)
+    scalars = (*scalars, reduction, ignore_index, scale_t2, target_grad)
     # Unreduced, the rows' upstream gradients have no single gradient of weights that all share.
     shared = weights is not None and weights.requires_grad and weights.dim() == 2
     reads = ignore_index if labels else None

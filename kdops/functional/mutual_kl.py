@@ -1,27 +1,29 @@
 """Peers that learn from each other's soft targets: the KLs of all pairs in one pass."""
 
 from collections.abc import Sequence
+from typing import Literal, overload
 
 from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
+from ._dispatch import Scalars
 from ._peers import Batch, PeerLoss, Peers, as_batch, check_rows, peer_outputs, per_peer, warn_alone
 from ._rows import REDUCTIONS
 
 
 def _fake(
-    logits,
-    target,
-    weights,
-    ce_weights,
-    temperature,
-    soft_weight,
-    reduction,
-    ignore_index,
-    stacked,
-    wanted,
-):
+    logits: list[Tensor],
+    target: Tensor | None,
+    weights: list[float],
+    ce_weights: list[float],
+    temperature: float,
+    soft_weight: float,
+    reduction: int,
+    ignore_index: int,
+    stacked: bool,
+    wanted: int,
+) -> Sequence[Tensor]:
     batch = Batch(tuple(logits), stacked)
     return peer_outputs(batch, None, reduction, wanted, 2 * batch.count, True)
 
@@ -35,7 +37,9 @@ _op = define(
 )
 
 
-def _native(batch, _, target, scalars, wanted):
+def _native(
+    batch: Batch, _: None, target: Tensor | None, scalars: Scalars, wanted: int
+) -> Sequence[Tensor]:
     weights, ce_weights, temperature, reduction, ignore_index, scale_t2, _ = scalars
     return _op(
         list(batch.tensors),
@@ -51,7 +55,9 @@ def _native(batch, _, target, scalars, wanted):
     )
 
 
-def _formula(batch, _, target, scalars):
+def _formula(
+    batch: Batch, _: None, target: Tensor | None, scalars: Scalars
+) -> tuple[Tensor, Tensor]:
     weights, ce_weights, temperature, reduction, ignore_index, scale_t2, peer_grad = scalars
     return reference.mutual_kl(
         batch.tensors[0] if batch.stacked else batch.tensors,
@@ -69,7 +75,7 @@ def _formula(batch, _, target, scalars):
 _loss = PeerLoss("mutual_kl", _native, _formula, per_peer=True)
 
 
-def _matrix(weights, count: int) -> list[list[float]]:
+def _matrix(weights: Tensor | Sequence[Sequence[float]] | None, count: int) -> list[list[float]]:
     """Of the KLs, K x K with zeros on the diagonal; by default the mean over the others."""
     if weights is None:
         w = 1 / max(1, count - 1)
@@ -92,6 +98,36 @@ def _matrix(weights, count: int) -> list[list[float]]:
                     f"mutual_kl: weights must be 0 on the diagonal, got {w} for peer {i}"
                 )
     return rows
+
+
+@overload
+def mutual_kl(
+    logits: Peers,
+    target: Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+    weights: Tensor | Sequence[Sequence[float]] | None = None,
+    ce_weight: float | Sequence[float] = 0.0,
+    reduction: str = "batchmean",
+    ignore_index: int = -100,
+    scale_t2: bool = True,
+    peer_grad: bool = False,
+    return_terms: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def mutual_kl(
+    logits: Peers,
+    target: Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+    weights: Tensor | Sequence[Sequence[float]] | None = None,
+    ce_weight: float | Sequence[float] = 0.0,
+    reduction: str = "batchmean",
+    ignore_index: int = -100,
+    scale_t2: bool = True,
+    peer_grad: bool = False,
+    return_terms: Literal[True],
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 
 
 def mutual_kl(

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
+from ._dispatch import Scalars, Tensors
 from ._maps import Map, map_output
 
 NORMALIZERS = {None: 0, "mean": 1, "max": 2}  # the native ops' numbers
@@ -19,7 +20,7 @@ _backward = define(
 )
 
 
-def _formula(tensors, scalars):
+def _formula(tensors: Tensors, scalars: Scalars) -> Tensor:
     squared, normalize, eps = scalars
     name = {number: name for name, number in NORMALIZERS.items()}[normalize]
     return reference.pairwise_distance(*tensors, squared=squared, normalize=name, eps=eps)

@@ -1,12 +1,14 @@
 """PKT's and HKD's loss: divergence of the conditional probabilities that two maps amount to."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
 from ..distributed import Gather
-from ..reference.share import WHOLE
-from ._dispatch import RelationLoss
+from ..reference.share import WHOLE, Share
+from ._dispatch import RelationLoss, Scalars, Tensors
 from ._row_relations import REDUCTIONS, row_relation, row_relation_fake
 
 KERNELS, DIVERGENCES = ("cosine", "student_t"), ("kl", "jeffreys")
@@ -18,14 +20,14 @@ _op = define(
 )
 
 
-def _native(tensors, scalars, student_grad, _):
+def _native(tensors: Tensors, scalars: Scalars, student_grad: bool, _: bool) -> Sequence[Tensor]:
     kernel, divergence, include_self, _, reduction = scalars
     student_t, jeffreys = kernel == "student_t", divergence == "jeffreys"
     power = REDUCTIONS[reduction]
     return _op(list(tensors), student_t, jeffreys, include_self, power, student_grad)
 
 
-def _formula(tensors, scalars, share=WHOLE):
+def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor:
     kernel, divergence, include_self, eps, reduction = scalars
     return reference.pkt_loss(
         *tensors,

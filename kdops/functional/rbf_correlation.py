@@ -1,10 +1,14 @@
 """The map of RBF correlations of a batch (CCKD's)."""
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor
 
 from .. import reference
 from .._native import define
 from . import _correlation
+from ._dispatch import Scalars, Tensors
 from ._maps import Map, map_output
 
 _op = define(
@@ -18,15 +22,15 @@ _backward = define(
 )
 
 
-def _native(op):
-    def call(*arguments):
+def _native(op: Callable[..., Any]) -> Callable[..., Tensor]:
+    def call(*arguments: Any) -> Tensor:
         *tensors, gamma, order, normalize = arguments
         return op(*tensors, gamma, _correlation.coefficients(gamma, order), normalize)
 
     return call
 
 
-def _formula(tensors, scalars):
+def _formula(tensors: Tensors, scalars: Scalars) -> Tensor:
     gamma, order, normalize = scalars
     return reference.rbf_correlation(*tensors, gamma=gamma, order=order, normalize=normalize)
 

@@ -1,16 +1,20 @@
 """RKD's distance loss: Huber between two mean-normalised distance maps."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
 from ..distributed import Gather
-from ..reference.share import WHOLE
-from ._dispatch import RelationLoss
+from ..reference.share import WHOLE, Share
+from ._dispatch import RelationLoss, Scalars, Tensors
 from ._relations import Students, relation, relation_outputs
 
 
-def _fake(features, eps, mean, student_grad, teacher_grad):
+def _fake(
+    features: list[Tensor], eps: float, mean: bool, student_grad: bool, teacher_grad: bool
+) -> Sequence[Tensor]:
     return relation_outputs(features, student_grad, teacher_grad)
 
 
@@ -21,12 +25,14 @@ _op = define(
 )
 
 
-def _native(tensors, scalars, student_grad, teacher_grad):
+def _native(
+    tensors: Tensors, scalars: Scalars, student_grad: bool, teacher_grad: bool
+) -> Sequence[Tensor]:
     eps, reduction = scalars
     return _op(list(tensors), eps, reduction == "mean", student_grad, teacher_grad)
 
 
-def _formula(tensors, scalars, share=WHOLE):
+def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor:
     *students, teacher = tensors
     eps, reduction = scalars
     return reference.rkd_distance_loss(students, teacher, eps=eps, reduction=reduction, share=share)

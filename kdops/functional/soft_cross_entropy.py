@@ -1,14 +1,23 @@
 """Cross-entropy against a teacher's softened distribution."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
-from ._dispatch import RowLoss
+from ._dispatch import RowLoss, Scalars, Tensors
 from ._rows import REDUCTIONS, row_outputs, same_dtype
 
 
-def _fake(student, teacher, temperature, weight, reduction, student_grad):
+def _fake(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float,
+    weight: float,
+    reduction: int,
+    student_grad: bool,
+) -> Sequence[Tensor]:
     return row_outputs(student, reduction, student_grad)
 
 
@@ -19,13 +28,13 @@ _op = define(
 )
 
 
-def _native(tensors, scalars, student_grad):
+def _native(tensors: Tensors, scalars: Scalars, student_grad: bool) -> Sequence[Tensor]:
     temperature, reduction, scale_t2 = scalars
     weight = temperature * temperature if scale_t2 else 1.0
     return _op(*tensors, temperature, weight, REDUCTIONS[reduction], student_grad)
 
 
-def _formula(tensors, scalars):
+def _formula(tensors: Tensors, scalars: Scalars) -> Tensor:
     temperature, reduction, scale_t2 = scalars
     return reference.soft_cross_entropy(
         *tensors, temperature=temperature, reduction=reduction, scale_t2=scale_t2

@@ -1,12 +1,14 @@
 """SP's loss: squares between two maps of inner products with normalised rows."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
 from ..distributed import Gather
-from ..reference.share import WHOLE
-from ._dispatch import RelationLoss
+from ..reference.share import WHOLE, Share
+from ._dispatch import RelationLoss, Scalars, Tensors
 from ._row_relations import REDUCTIONS, row_relation, row_relation_fake
 
 _op = define(
@@ -14,11 +16,11 @@ _op = define(
 )
 
 
-def _native(tensors, scalars, student_grad, _):
+def _native(tensors: Tensors, scalars: Scalars, student_grad: bool, _: bool) -> Sequence[Tensor]:
     return _op(list(tensors), REDUCTIONS[scalars[-1]], student_grad)
 
 
-def _formula(tensors, scalars, share=WHOLE):
+def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor:
     norm, reduction = scalars
     return reference.sp_loss(*tensors, norm=norm, reduction=reduction, share=share)
 

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
+from ._dispatch import Scalars, Tensors
 from ._maps import Map, map_output
 
 _op = define("_triplet_angle(Tensor x, float eps) -> Tensor", lambda x, eps: map_output(x, 3))
@@ -13,7 +14,7 @@ _backward = define(
 )
 
 
-def _formula(tensors, scalars):
+def _formula(tensors: Tensors, scalars: Scalars) -> Tensor:
     return reference.triplet_angle(*tensors, eps=scalars[0])
 
 

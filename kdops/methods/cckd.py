@@ -1,5 +1,7 @@
 """CCKD: correlations between the samples of a batch."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -35,25 +37,30 @@ class CCKD(Relation):
         order: int | None = 2,
         normalize: bool = True,
         projection: int | None = None,
-        **options,
+        **options: Any,
     ):
         super().__init__(**options)
         self.layer, self.layers = layer, tapped([layer])
         self.weight, self.projection = self.number("weight", weight), projection
-        self.kernel = {"kernel": kernel, "gamma": gamma, "order": order, "normalize": normalize}
+        self.kernel: dict[str, Any] = {
+            "kernel": kernel,
+            "gamma": gamma,
+            "order": order,
+            "normalize": normalize,
+        }
         try_options(F.cckd_loss, (2, 1), **self.kernel)
         if projection is not None and projection < 1:
             raise ValueError(f"CCKD: projection must be >= 1, got {projection}")
         self.maps = nn.ModuleList()  # of the student, of the teacher
 
-    def prepare(self, student: Outputs, teacher: Outputs) -> None:
+    def prepare(self, student: Outputs, teacher: Outputs | None) -> None:
         if self.projection is None:
             return
         rows = [self.rows(side, self.layer) for side in (student, teacher)]
         self.maps = nn.ModuleList(like(nn.Linear(x.shape[1], self.projection), x) for x in rows)
         self.maps[1].requires_grad_(False)
 
-    def embeddings(self, student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
+    def embeddings(self, student: Outputs, teacher: Outputs | None) -> tuple[Tensor, Tensor]:
         ours, theirs = self.rows(student, self.layer), self.rows(teacher, self.layer)
         if self.projection is None:
             return ours, theirs
@@ -62,7 +69,7 @@ class CCKD(Relation):
             theirs = self.maps[1](widened(theirs))
         return self.maps[0](widened(ours)), theirs
 
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         value = F.cckd_loss(*self.embeddings(student, teacher), gather=self.gather, **self.kernel)
         terms["correlation"] = self.weight * value

@@ -1,6 +1,7 @@
 """Methods that compare a layer's feature maps: attention, variational, and the flow between two."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -34,14 +35,14 @@ class AT(Method):
         *,
         weight: float = 1000.0,
         p: float = 2,
-        **options,
+        **options: Any,
     ):
         super().__init__(**options)
         self.shares, self.weight = layer_weights("AT", layers), self.number("weight", weight)
         self.layers, self.p = tapped(self.shares), p
         try_options(F.at_loss, (1, 1, 1, 1), p=p)
 
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         for layer, share in self.shares.items():
             value = F.at_loss(*self.pair(student, teacher, layer), p=self.p)
@@ -67,14 +68,14 @@ class VID(Method):
         *,
         weight: float = 1.0,
         variance: float = 5.0,
-        **options,
+        **options: Any,
     ):
         super().__init__(**options)
         self.shares, self.weight = layer_weights("VID", layers), self.number("weight", weight)
         self.variance = self.number("variance", variance)
         self.layers, self.losses = tapped(self.shares), nn.ModuleList()
 
-    def prepare(self, student: Outputs, teacher: Outputs) -> None:
+    def prepare(self, student: Outputs, teacher: Outputs | None) -> None:
         self.losses = nn.ModuleList()
         for layer in self.shares:
             ours, theirs = maps = self.pair(student, teacher, layer)
@@ -82,7 +83,7 @@ class VID(Method):
             loss = VIDLoss(ours.shape[1], theirs.shape[1], variance=self.variance)
             self.losses.append(like(loss, ours))
 
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         self.check_prepared(self.losses, len(self.shares))
         terms = super().terms(student, teacher, target)
         for (layer, share), loss in zip(self.shares.items(), self.losses, strict=True):
@@ -109,7 +110,7 @@ class FSP(Method):
         weight: float = 50.0,
         regress: bool = False,
         ce_weight: float = 0.0,
-        **options,
+        **options: Any,
     ):
         super().__init__(ce_weight=ce_weight, **options)
         self.pairs, self.weight = layer_pairs("FSP", "pairs", pairs), self.number("weight", weight)
@@ -118,7 +119,7 @@ class FSP(Method):
         self.layers, self.regress = tapped(x for pair in self.pairs for x in pair), regress
         self.regressors = nn.ModuleList()
 
-    def prepare(self, student: Outputs, teacher: Outputs) -> None:
+    def prepare(self, student: Outputs, teacher: Outputs | None) -> None:
         self.regressors = nn.ModuleList()
         for layer in self.layers if self.regress else ():
             ours, theirs = maps = self.pair(student, teacher, layer)
@@ -129,11 +130,11 @@ class FSP(Method):
         x = self.feature(student, layer)
         return self.regressors[self.layers.index(layer)](widened(x)) if self.regress else x
 
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         self.check_prepared(self.regressors, len(self.layers) * self.regress)
         terms = super().terms(student, teacher, target)
-        for pair in self.pairs:
-            ours = tuple(self.guided(student, layer) for layer in pair)
-            theirs = tuple(self.feature(teacher, layer) for layer in pair)
-            terms[f"flow {'-'.join(pair)}"] = self.weight * F.fsp_loss(ours, theirs)
+        for a, b in self.pairs:
+            ours = self.guided(student, a), self.guided(student, b)
+            theirs = self.feature(teacher, a), self.feature(teacher, b)
+            terms[f"flow {a}-{b}"] = self.weight * F.fsp_loss(ours, theirs)
         return terms

@@ -1,6 +1,7 @@
 """FitNets: a hint from the teacher's middle, then soft targets whose weight decays."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -37,7 +38,7 @@ class Hint(Method):
         activation: str | None = None,
         reduction: str = "batchmean",
         ce_weight: float = 0.0,
-        **options,
+        **options: Any,
     ):
         super().__init__(ce_weight=ce_weight, **options)
         name = type(self).__name__
@@ -47,14 +48,14 @@ class Hint(Method):
         self.activation, self.reduction = activation, reduction
         self.regressors = nn.ModuleList()
 
-    def prepare(self, student: Outputs, teacher: Outputs) -> None:
+    def prepare(self, student: Outputs, teacher: Outputs | None) -> None:
         self.regressors = nn.ModuleList()
         for layer in self.hints:
             ours, theirs = self.pair(student, teacher, layer)
             shapes = ours.shape[1:], theirs.shape[1:]
             self.regressors.append(like(HintRegressor(*shapes, activation=self.activation), ours))
 
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         self.check_prepared(self.regressors, len(self.hints))
         terms = super().terms(student, teacher, target)
         for (layer, weight), regressor in zip(self.hints.items(), self.regressors, strict=True):

@@ -6,7 +6,7 @@ from .method import Method
 class Labels(Method):
     """The labels alone: what a method is compared with, and how a teacher is trained."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
 
 

@@ -1,11 +1,13 @@
 """IRG: the graph of a batch's samples in a layer, and how it changes between layers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
 from .. import _checks, compat
 from .. import functional as F
+from ..functional._rows import summed
 from ..taps import Outputs
 from .logits import logit_distance
 from .method import layer_pairs, tapped
@@ -44,7 +46,7 @@ class IRG(Relation):
         transform_weight: float = 5.0,
         part: str = "vertex",
         caffe: bool = False,
-        **options,
+        **options: Any,
     ):
         super().__init__(**options)
         self.edges = (edges,) if isinstance(edges, str) else tuple(edges)
@@ -59,27 +61,27 @@ class IRG(Relation):
         self.transform_weight = self.number("transform_weight", transform_weight)
         self.part, self.caffe = part, caffe
 
-    def edge_loss(self, student: Outputs, teacher: Outputs) -> Tensor:
+    def edge_loss(self, student: Outputs, teacher: Outputs | None) -> Tensor:
         ours = [self.rows(student, layer) for layer in self.edges]
         if self.to_many is not None:
             return F.irg_edge_loss(ours, self.rows(teacher, self.to_many), gather=self.gather)
         theirs = [self.rows(teacher, layer) for layer in self.edges]
         if self.caffe:
-            return sum(map(compat.caffe.irg_edge_loss, ours, theirs))
-        return sum(
+            return summed(map(compat.caffe.irg_edge_loss, ours, theirs))
+        return summed(
             F.irg_edge_loss(a, b, gather=self.gather) for a, b in zip(ours, theirs, strict=True)
         )
 
-    def transform_loss(self, student: Outputs, teacher: Outputs) -> Tensor:
+    def transform_loss(self, student: Outputs, teacher: Outputs | None) -> Tensor:
         pairs = [
-            [tuple(self.rows(side, x) for x in pair) for side in (student, teacher)]
-            for pair in self.transforms
+            [(self.rows(side, a), self.rows(side, b)) for side in (student, teacher)]
+            for a, b in self.transforms
         ]
         if self.caffe:
-            return sum(compat.caffe.irg_transform_loss(*pair) for pair in pairs)
-        return sum(F.irg_transform_loss(*x, part=self.part, gather=self.gather) for x in pairs)
+            return summed(compat.caffe.irg_transform_loss(*pair) for pair in pairs)
+        return summed(F.irg_transform_loss(*x, part=self.part, gather=self.gather) for x in pairs)
 
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         if self.vertex_weight:
             distance = logit_distance(*self.pair(student, teacher, "logits"))

@@ -1,5 +1,7 @@
 """Relatives of Hinton's distillation that compare logits in another way."""
 
+from typing import Any
+
 from torch import Tensor
 
 from .. import functional as F
@@ -28,14 +30,14 @@ class DKD(Method):
         target_weight: float = 1.0,
         rest_weight: float = 8.0,
         warmup: int = 20,
-        **options,
+        **options: Any,
     ):
         super().__init__(**options)
         self.target_weight = self.number("target_weight", target_weight)
         self.rest_weight = self.number("rest_weight", rest_weight)
         self.warmup = self.number("warmup", warmup)
 
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         weight = min(1.0, (self.epoch + 1) / self.warmup) if self.warmup else 1.0
         terms["decoupled"] = weight * F.dkd_loss(
@@ -65,14 +67,14 @@ class DIST(Method):
         inter_weight: float = 1.0,
         intra_weight: float = 1.0,
         temperature: float = 1.0,
-        **options,
+        **options: Any,
     ):
         super().__init__(temperature=temperature, **options)
         self.weight = self.number("weight", weight)
         self.inter_weight = self.number("inter_weight", inter_weight)
         self.intra_weight = self.number("intra_weight", intra_weight)
 
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         terms["correlation"] = self.weight * F.dist_loss(
             *self.pair(student, teacher, "logits"),
@@ -95,12 +97,12 @@ class StandardizedKD(Method):
     """
 
     def __init__(
-        self, *, weight: float = 9.0, temperature: float = 2.0, eps: float = 0.0, **options
+        self, *, weight: float = 9.0, temperature: float = 2.0, eps: float = 0.0, **options: Any
     ):
         super().__init__(temperature=temperature, **options)
         self.weight, self.eps = self.number("weight", weight), self.number("eps", eps)
 
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         pair = self.pair(student, teacher, "logits")
         pair = (F.standardize_logits(x, eps=self.eps) for x in pair)
@@ -118,11 +120,11 @@ class LogitMatching(Method):
         section 2.1.
     """
 
-    def __init__(self, *, weight: float = 0.1, **options):
+    def __init__(self, *, weight: float = 0.1, **options: Any):
         super().__init__(**options)
         self.weight = self.number("weight", weight)
 
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         distance = logit_distance(*self.pair(student, teacher, "logits"))
         terms["distance"] = self.weight * distance

@@ -1,6 +1,7 @@
 """What every method is: the layers that it reads, the parts that it learns, its loss."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +108,9 @@ class Method(nn.Module):
         return torch.stack(list(terms.values())).sum()
 
 
-def layer_weights(function: str, layers: str | Sequence[str] | Mapping[str, float]) -> dict:
+def layer_weights(
+    function: str, layers: str | Sequence[str] | Mapping[str, float]
+) -> dict[str, float]:
     """Layers and their weights: one name, several names, or a mapping from names to weights."""
     if isinstance(layers, str):
         layers = (layers,)
@@ -121,7 +124,9 @@ def layer_weights(function: str, layers: str | Sequence[str] | Mapping[str, floa
     return weights
 
 
-def layer_pairs(function: str, name: str, pairs: Sequence[Sequence[str]]) -> tuple:
+def layer_pairs(
+    function: str, name: str, pairs: Sequence[Sequence[str]]
+) -> tuple[tuple[str, ...], ...]:
     """Pairs of layers of one network."""
     if any(isinstance(pair, str) or len(pair) != 2 for pair in pairs):
         raise ValueError(f"{function}: {name} must be pairs of layers, got {pairs}")
@@ -138,6 +143,6 @@ def like(parts: nn.Module, x: Tensor) -> nn.Module:
     return parts.to(x.device, accumulation_dtype(x.dtype))
 
 
-def try_options(loss: Callable, shape: tuple[int, ...], **options) -> None:
+def try_options(loss: Callable[..., Tensor], shape: tuple[int, ...], **options: Any) -> None:
     """Call a loss on ones: its options are checked before anything is trained."""
     loss(*torch.ones(2, *shape, device="cpu"), **options)

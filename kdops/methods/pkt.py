@@ -1,6 +1,7 @@
 """Probabilities of neighbours: PKT of one layer, HKD's information flow of several; and SP."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -34,12 +35,12 @@ class PKT(Relation):
         divergence: str = "kl",
         include_self: bool = True,
         eps: float = 0.0,
-        **options,
+        **options: Any,
     ):
         super().__init__(**options)
         self.shares, self.weight = layer_weights("PKT", layers), self.number("weight", weight)
         self.layers = tapped(self.shares)
-        self.kernel = {
+        self.kernel: dict[str, Any] = {
             "kernel": kernel,
             "divergence": divergence,
             "include_self": include_self,
@@ -47,7 +48,7 @@ class PKT(Relation):
         }
         try_options(F.pkt_loss, (2, 1), **self.kernel)
 
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         for layer, share in self.shares.items():
             rows = self.rows(student, layer), self.rows(teacher, layer)
@@ -89,7 +90,7 @@ class HKD(Relation):
         include_self: bool = True,
         eps: float = 0.0,
         ce_weight: float = 0.0,
-        **options,
+        **options: Any,
     ):
         super().__init__(ce_weight=ce_weight, **options)
         self.flow, self.weight = tuple(layer_weights("HKD", layers)), self.number("weight", weight)
@@ -100,14 +101,14 @@ class HKD(Relation):
             try_options(F.pkt_loss, (2, 1), kernel=kernel, **options)
         self.loss = InformationFlowLoss(kernels=kernels, **options, gather=self.gather)
 
-    def rows(self, outputs: Outputs, layer: str) -> Tensor:
+    def rows(self, outputs: Outputs | None, layer: str) -> Tensor:
         rows = super().rows(outputs, layer)
         if not self.unit_scale:
             return rows
         rows = widened(rows)
         return rows / rows.detach().norm(dim=1).mean().clamp_min(1e-30)
 
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         sides = [[self.rows(side, layer) for layer in self.flow] for side in (student, teacher)]
         weights = self.schedule(self.epoch, len(self.flow))
@@ -131,13 +132,13 @@ class SP(Relation):
         *,
         weight: float = 3000.0,
         pooling: str = "flatten",
-        **options,
+        **options: Any,
     ):
         super().__init__(pooling=pooling, **options)
         self.shares, self.weight = layer_weights("SP", layers), self.number("weight", weight)
         self.layers = tapped(self.shares)
 
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         for layer, share in self.shares.items():
             rows = self.rows(student, layer), self.rows(teacher, layer)

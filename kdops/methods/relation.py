@@ -1,5 +1,7 @@
 """What the methods share whose loss relates the samples of a batch."""
 
+from typing import Any
+
 from torch import Tensor
 
 from .. import _checks
@@ -20,12 +22,12 @@ class Relation(Method):
 
     least_rows = 2
 
-    def __init__(self, *, pooling: str = "mean", gather: str | None = None, **options):
+    def __init__(self, *, pooling: str = "mean", gather: str | None = None, **options: Any):
         super().__init__(**options)
         _checks.one_of(type(self).__name__, "pooling", pooling, POOLINGS)
         self.pooling, self.gather = pooling, gather
 
-    def rows(self, outputs: Outputs, layer: str) -> Tensor:
+    def rows(self, outputs: Outputs | None, layer: str) -> Tensor:
         """(N, D) features; the layer 'logits' is the output itself.
 
         Raises:

@@ -1,6 +1,7 @@
 """RKD: distances and angles between the samples of a batch."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -27,7 +28,7 @@ class RKD(Relation):
         *,
         distance_weight: float = 25.0,
         angle_weight: float = 50.0,
-        **options,
+        **options: Any,
     ):
         super().__init__(**options)
         self.shares = layer_weights("RKD", layers)
@@ -36,7 +37,7 @@ class RKD(Relation):
         self.angle_weight = self.number("angle_weight", angle_weight)
         self.least_rows = 3 if angle_weight else 2
 
-    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         terms = super().terms(student, teacher, target)
         losses = {
             "distance": (self.distance_weight, F.rkd_distance_loss),

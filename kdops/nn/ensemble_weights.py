@@ -121,7 +121,9 @@ def linear_ensemble_weights(logits: Peers, target: Tensor, *, ignore_index: int 
     return w
 
 
-def _along(function, w: Tensor, step: Tensor, value: float, slope: float):
+def _along(
+    function: _CrossEntropy, w: Tensor, step: Tensor, value: float, slope: float
+) -> tuple[Tensor, float, bool]:
     """The first of w + step, w + step / 2, ... that is low enough; and whether there is one."""
     noise = 4e-16 * max(1.0, abs(value))
     for halvings in range(40):

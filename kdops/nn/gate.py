@@ -70,7 +70,7 @@ class EnsembleGate(nn.Module):
         wide = torch.promote_types(features.dtype, torch.float32)
         if features.dim() == 4:
             _checks.feature_maps("EnsembleGate", "features", features)
-            if self.pool == "adaptive":
+            if not isinstance(self.pool, nn.Module):
                 return features.mean((2, 3), dtype=wide)
             features = self.pool(features).flatten(1)
         return features.to(wide)

@@ -1,5 +1,7 @@
 """The identity whose gradient is multiplied by a number."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
@@ -11,15 +13,15 @@ class _Rescale(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x, factor):
+    def forward(x: Tensor, factor: float) -> Tensor:
         return x.view_as(x)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.factor = inputs[1]
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         return upstream * ctx.factor, None
 
 
@@ -27,7 +29,7 @@ class _RescaleForward(_Rescale):
     """With a tangent too, which torch.compile cannot trace."""
 
     @staticmethod
-    def jvp(ctx, tangent, _):
+    def jvp(ctx: Any, tangent: Tensor, _: object) -> Tensor:
         return tangent * ctx.factor
 
 

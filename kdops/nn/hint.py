@@ -13,14 +13,14 @@ ACTIVATIONS = {None: nn.Identity, "relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": n
 
 def _regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
     if len(student) == 1:
-        return nn.Linear(*student, *teacher)
-    kernel = [ours - theirs + 1 for ours, theirs in zip(student[1:], teacher[1:], strict=True)]
-    if min(kernel) < 1:
+        return nn.Linear(student[0], teacher[0])
+    height, width = (a - b + 1 for a, b in zip(student[1:], teacher[1:], strict=True))
+    if min(height, width) < 1:
         raise ValueError(
             "HintRegressor: teacher must be no larger than student in height and width, "
             f"got student {student} and teacher {teacher}"
         )
-    return nn.Conv2d(student[0], teacher[0], kernel)
+    return nn.Conv2d(student[0], teacher[0], (height, width))
 
 
 class HintRegressor(nn.Sequential):

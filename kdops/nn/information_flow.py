@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .. import functional as F
 from ..functional._relations import Gather
+from ..functional._rows import summed
 
 
 class InformationFlowLoss(nn.Module):
@@ -53,7 +54,7 @@ class InformationFlowLoss(nn.Module):
                 "InformationFlowLoss: student, teacher and weights must have one entry a layer, "
                 f"got {len(student)}, {len(teacher)} and {len(weights)}"
             )
-        return sum(
+        return summed(
             weight
             * F.pkt_loss(
                 ours,
@@ -70,7 +71,7 @@ class InformationFlowLoss(nn.Module):
         )
 
 
-def _check(layers, target):
+def _check(layers: Sequence[Tensor], target: Tensor) -> None:
     if target.dim() != (2 if target.is_floating_point() else 1):
         raise ValueError(
             "information_flow: target must be (N,) labels or (N, D) features, "

@@ -8,6 +8,7 @@ from .. import functional as F
 from ..functional._peers import Peers, as_batch
 from .ensemble_weights import linear_ensemble_weights
 from .mixtures import MixtureLoss
+from .mutual import Terms
 
 RULES = ("min_logit", "naive", "linear", "general", "mean")
 SCOPES = ("sample", "batch")
@@ -71,7 +72,7 @@ class KDCLLoss(MixtureLoss):
         weights: Tensor | None = None,
         *,
         return_terms: bool = False,
-    ):
+    ) -> Tensor | tuple[Tensor, Terms]:
         if weights is not None and self.rule not in ("linear", "general"):
             raise ValueError(
                 f"KDCLLoss: weights must be None for rule {self.rule!r}, which has its own"
@@ -80,14 +81,14 @@ class KDCLLoss(MixtureLoss):
         options = (
             {"rule": self.rule} if by_row else {"weights": self.weights(logits, target, weights)}
         )
-        return self.mixture(
+        loss, terms = self.mixture(
             logits,
             target,
-            return_terms,
             kd_weight=self.kd_weight,
             ce_weight=self.ce_weight,
             **options,
         )
+        return (loss, terms) if return_terms else loss
 
     def weights(self, logits: Peers, target: Tensor, given: Tensor | None) -> Tensor:
         """(1, K) weights of the nets' logits, the same for all rows."""

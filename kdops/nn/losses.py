@@ -4,6 +4,7 @@ from torch import Tensor
 
 from .. import functional as F
 from ..functional._relations import Gather, Students
+from ..functional._rows import summed
 from .options import Options
 
 
@@ -118,7 +119,7 @@ class RKDLoss(Options):
             (self.angle_weight, F.rkd_angle_loss),
         )
         values = [w * f(student, teacher, **self.options()) for w, f in terms if w != 0]
-        return sum(values) if values else teacher.new_zeros(())
+        return summed(values) if values else teacher.new_zeros(())
 
     def extra_repr(self) -> str:
         return f"{self.distance_weight}, {self.angle_weight}, {super().extra_repr()}"

@@ -1,22 +1,25 @@
 """Losses of peers that learn from a mixture of their logits: Collaborative Learning, ONE."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from .. import _checks
 from .. import functional as F
 from ..functional._peers import Peers, as_batch
-from ..functional._rows import widened
+from ..functional._rows import summed, widened
+from .mutual import Terms
 from .options import Options
 
 DIVERGENCES = ("kl", "cross_entropy")
 
 
 class MixtureLoss(Options):
-    """What they share: a scalar of (logits, target, ...), and its terms with `return_terms`."""
+    """What they share: a scalar of (logits, target, ...), and its terms."""
 
-    def mixture(self, logits: Peers, target: Tensor, return_terms: bool, **options):
-        loss, terms = F.mixture_kl(
+    def mixture(self, logits: Peers, target: Tensor, **options: Any) -> tuple[Tensor, Terms]:
+        return F.mixture_kl(
             logits,
             target,
             temperature=self.temperature,
@@ -26,7 +29,6 @@ class MixtureLoss(Options):
             return_terms=True,
             **options,
         )
-        return (loss, terms) if return_terms else loss
 
 
 class CollaborativeLoss(MixtureLoss):
@@ -78,20 +80,21 @@ class CollaborativeLoss(MixtureLoss):
             ignore_index=ignore_index,
         )
 
-    def forward(self, logits: Peers, target: Tensor, *, return_terms: bool = False):
+    def forward(
+        self, logits: Peers, target: Tensor, *, return_terms: bool = False
+    ) -> Tensor | tuple[Tensor, Terms]:
         alone = as_batch("CollaborativeLoss", logits).count == 1
         soft = 0.0 if alone else self.kd_weight * (1 - self.beta)
         loss, terms = self.mixture(
             logits,
             target,
-            True,
             weights=torch.ones(1, 1, device=logits[0].device) if alone else None,
             ce_weight=self.ce_weight * (1.0 if alone else self.beta),
             kd_weight=soft,
         )
         if self.divergence == "cross_entropy" and not alone:
             entropies = [soft * self.entropy(t, target) for t in others(logits)]
-            loss = loss + sum(entropies).to(loss.dtype)
+            loss = loss + summed(entropies).to(loss.dtype)
             terms["kl"] = terms["kl"] + torch.stack(entropies).detach()
         return (loss, terms) if return_terms else loss
 
@@ -153,7 +156,9 @@ class GatedEnsembleLoss(MixtureLoss):
             ignore_index=ignore_index,
         )
 
-    def forward(self, logits: Peers, gate: Tensor, target: Tensor, *, return_terms: bool = False):
+    def forward(
+        self, logits: Peers, gate: Tensor, target: Tensor, *, return_terms: bool = False
+    ) -> Tensor | tuple[Tensor, Terms]:
         _checks.tensor("GatedEnsembleLoss", "gate", gate)
         batch = as_batch("GatedEnsembleLoss", logits)
         if tuple(gate.shape) != (*batch.lead, batch.count):
@@ -161,12 +166,12 @@ class GatedEnsembleLoss(MixtureLoss):
                 f"GatedEnsembleLoss: gate must be {(*batch.lead, batch.count)}, a weight for every "
                 f"branch in every row, got shape {tuple(gate.shape)}"
             )
-        return self.mixture(
+        loss, terms = self.mixture(
             logits,
             target,
-            return_terms,
             weights=gate[..., None, :],
             kd_weight=self.kd_weight,
             ce_weight=self.ce_weight,
             ensemble_ce_weight=self.ce_weight,
         )
+        return (loss, terms) if return_terms else loss

@@ -1,5 +1,7 @@
 """OKDDip: peers that attend to each other, and a leader that learns from all of them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -83,7 +85,9 @@ class OKDDipLoss(Options):
         loss, terms = mixed(logits, weights, target, soft)
         return (loss, terms) if return_terms else loss
 
-    def mixed_logits(self, logits: list[Tensor], weights: Tensor, target: Tensor, soft: float):
+    def mixed_logits(
+        self, logits: list[Tensor], weights: Tensor, target: Tensor, soft: float
+    ) -> tuple[Tensor, Terms]:
         loss, terms = F.mixture_kl(
             logits,
             target,
@@ -100,7 +104,7 @@ class OKDDipLoss(Options):
 
     def mixed_probabilities(
         self, logits: list[Tensor], weights: Tensor, target: Tensor, soft: float
-    ):
+    ) -> tuple[Tensor, Terms]:
         """Composed: T log of each mixture is a teacher's logits, whose softmax at T it is."""
         logs, weights = self.known(logits, weights, target)
         options = {"temperature": self.temperature, "ignore_index": self.ignore_index}
@@ -113,7 +117,7 @@ class OKDDipLoss(Options):
         ce, kl = torch.stack(ce), torch.stack(kl)
         return self.ce_weight * ce.sum() + kl.sum(), {"ce": ce.detach(), "kl": kl.detach()}
 
-    def known(self, logits: list[Tensor], weights: Tensor, target: Tensor):
+    def known(self, logits: list[Tensor], weights: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The peers' log-probabilities, (..., P, C), and their shares, (..., K, P): detached where
         they are constants, and of rows that do not count nothing."""
         peers = logits[:-1] if self.grad_to == "all" else [x.detach() for x in logits[:-1]]
@@ -124,7 +128,7 @@ class OKDDipLoss(Options):
         return logs, torch.where(counted[..., None], weights[..., :-1].to(wide), 1 / len(peers))
 
 
-def shares(attention: Tensor | None, count: int, leader: Tensor) -> Tensor:
+def shares(attention: Any, count: int, leader: Tensor) -> Tensor:
     """(..., P + 1, P + 1): of every target, the leader's last; the leader has a share in none."""
     lead = tuple(leader.shape[:-1])
     if count == 0:

@@ -1,6 +1,7 @@
 """Nets that learn from stale copies of each other."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -38,7 +39,8 @@ class CodistilledGroup(NetGroup):
         self.numbers, self.bank, self.own_rows = tuple(numbers), bank, own_rows
 
     def forward(self, images: Tensor) -> Outputs:
-        outputs, stale = super().forward(images), ((),) * self.count
+        outputs = super().forward(images)
+        stale: Sequence[Sequence[Tensor]] = ((),) * self.count
         if self.training and self.listening:
             if self.own_rows:
                 pairs = zip(images, self.numbers, strict=True)
@@ -47,7 +49,7 @@ class CodistilledGroup(NetGroup):
                 stale = self.bank.predict_for(images, self.numbers)
         return Outputs(outputs.logits, {**outputs.features, "stale": stale})
 
-    def record(self) -> dict:
+    def record(self) -> dict[str, Any]:
         """How old the copies were that answered: of each peer, over batches, in steps."""
         return {"ages": self.bank.record()}
 

@@ -52,11 +52,10 @@ class Pieces:
         if net not in self.nets:
             if self.make_net is None:
                 return fresh_copy(self.function, self.nets[0][piece])
-            self.nets[net] = segments(self._made(net), self.points)
+            self.nets[net] = segments(self._own(net, self.make_net(net)), self.points)
         return self.nets[net][piece]
 
-    def _made(self, net: int) -> nn.Module:
-        made = self.make_net(net)
+    def _own(self, net: int, made: nn.Module) -> nn.Module:
         weights = set(made.parameters())
         if self.weights & weights:
             raise ValueError(

@@ -1,6 +1,7 @@
 """K peers as one module: what a training loop runs, and the single nets that come out of it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class Group(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         raise NotImplementedError
 
-    def views(self, images: Tensor) -> Sequence[Tensor]:
+    def views(self, images: Tensor) -> Tensor | list[Tensor]:
         """What each peer is given.
 
         Raises:
@@ -59,7 +60,7 @@ class Group(nn.Module):
         """All peers as one classifier, from images to logits."""
         return Ensemble([self.peer(i) for i in range(self.count)])
 
-    def record(self) -> dict:
+    def record(self) -> dict[str, Any]:
         """What else than the peers' answers belongs into the record of their training."""
         return {}
 
@@ -91,6 +92,8 @@ class NetGroup(Group):
         own_images: whether every peer sees its own view of the rows.
         deployed: the number of the peer that is named for deployment.
     """
+
+    nets: Any  # an nn.ModuleList of `Tapped`
 
     def __init__(
         self,

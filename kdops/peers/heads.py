@@ -1,6 +1,7 @@
 """A net with auxiliary heads, each a rest of the net, and several such nets as peers."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +110,8 @@ class MultiHeadGroup(Group):
     Raises:
         TypeError: for another kind of net.
     """
+
+    nets: Any  # an nn.ModuleList of them
 
     def __init__(
         self, nets: Sequence[MultiHeadNet], *, own_images: bool = False, deployed: int = 0

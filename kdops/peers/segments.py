@@ -1,7 +1,8 @@
 """A model cut in front of named submodules, by torch.fx, and put together again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, fx, nn
 
@@ -25,7 +26,13 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return m not in self.inner
 
-    def call_module(self, m, forward, args, kwargs):
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
         first = next(iter((*args, *kwargs.values())), None)
         self.starts.setdefault(m, []).append((len(self.graph.nodes), first))
         return super().call_module(m, forward, args, kwargs)
@@ -151,8 +158,8 @@ def segments(model: nn.Module, points: Sequence[str]) -> list[nn.Module]:
             )
     nodes = list(graph.nodes)
     edges = [0, *(place for place, _ in cuts), len(nodes)]
-    handed = [[], *(_crossing(nodes, *cut) for cut in cuts), None]
-    pieces = [
+    handed: list[Any] = [[], *(_crossing(nodes, *cut) for cut in cuts), None]
+    pieces: list[nn.Module] = [
         _segment(model, nodes[start:end], given, after)
         for (start, end), (given, after) in zip(pairwise(edges), pairwise(handed), strict=True)
     ]
@@ -167,7 +174,7 @@ class Chain(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, *values):
+    def forward(self, *values: Any) -> Any:
         for stage in self.stages:
             values = stage(*values) if isinstance(values, tuple) else stage(values)
         return values
@@ -179,10 +186,13 @@ def join(pieces: Sequence[nn.Module]) -> nn.Module:
     Of pieces as `segments` gives them (or copies) the layers have the model's own names: its
     `state_dict` is one of the model. Of others it is a `Chain`.
     """
-    if not all(isinstance(piece, fx.GraphModule) for piece in pieces):
+    graphs = [piece for piece in pieces if isinstance(piece, fx.GraphModule)]
+    if len(graphs) < len(pieces):
         return Chain(pieces)
-    graph, layers, values = fx.Graph(), {}, None
-    for piece in pieces:
+    graph = fx.Graph()
+    layers: dict[str, nn.Module] = {}
+    values: Any = None
+    for piece in graphs:
         inputs = [node for node in piece.graph.nodes if node.op == "placeholder"]
         new = dict(zip(inputs, values, strict=True)) if values is not None else {}
         values = graph.graph_copy(piece.graph, new)

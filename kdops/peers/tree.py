@@ -4,28 +4,29 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from operator import mul
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import _checks
-from ..nn import grad_rescale
+from ..nn.grad_rescale import grad_rescale
 from ..taps import Outputs, Tapped, find_layer
 from .fresh import MakeNet, Pieces
 from .group import Group
 from .segments import join
 
 
-def as_tuple(values) -> tuple:
+def as_tuple(values: Any) -> tuple[Any, ...]:
     return values if isinstance(values, tuple) else (values,)
 
 
-def copied(values: tuple) -> list:
+def copied(values: tuple[Any, ...]) -> list[Any]:
     """What one of several parts is given: it may write in place, and the others see nothing."""
     return [value.clone() if isinstance(value, Tensor) else value for value in values]
 
 
-def _rescaled(value, factor: float):
+def _rescaled(value: Any, factor: float) -> Any:
     gradient = isinstance(value, Tensor) and value.is_floating_point()
     return grad_rescale(value, factor) if gradient else value
 
@@ -65,6 +66,8 @@ class HeadTree(Group):
         ValueError: for numbers of parts that make no tree.
     Source: Song, Chai, 2018, "Collaborative Learning for Deep Neural Networks".
     """
+
+    levels: Any  # nn.ModuleLists in an nn.ModuleList
 
     def __init__(
         self,
@@ -139,7 +142,7 @@ class HeadTree(Group):
 
     def forward(self, images: Tensor) -> Outputs:
         grads = torch.is_grad_enabled()
-        values: list = [as_tuple(self.levels[0][0](images))]
+        values: list[Any] = [as_tuple(self.levels[0][0](images))]
         features = {"branch": values[0][0]}
         for level in self.levels[1:]:
             children = len(level) // len(values)

@@ -17,8 +17,8 @@ def reduced(value: Tensor, rows: int, reduction: str) -> Tensor:
 
 def at_most(x: Tensor, size: torch.Size) -> Tensor:
     """Averages over cells of (N, C, H, W) where it is larger than size."""
-    size = [min(a, b) for a, b in zip(x.shape[2:], size, strict=True)]
-    return x if list(x.shape[2:]) == size else F.adaptive_avg_pool2d(x, size)
+    height, width = (min(a, b) for a, b in zip(x.shape[2:], size, strict=True))
+    return x if x.shape[2:] == (height, width) else F.adaptive_avg_pool2d(x, (height, width))
 
 
 def attention(x: Tensor, p: float) -> Tensor:

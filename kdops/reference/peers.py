@@ -1,6 +1,7 @@
 """Losses of K peers over the same rows: each against the others, or against mixtures of logits."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,7 +73,8 @@ def mixed(logits: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
     """sum_k w_ak z_k of every a; a class that a weighted peer lacks (-inf) is lacking."""
     found = []
     for w in weights.unbind(-2):
-        value, lacking = 0.0, False
+        value: Any = 0.0
+        lacking: Any = False
         for k, z in enumerate(logits):
             weight, absent = w[..., k, None], z == -torch.inf
             value = value + weight * torch.where(absent, 0.0, z)
@@ -93,7 +95,9 @@ def best_logits(rows: Rows, logits: Sequence[Tensor]) -> Tensor:
     return stacked.gather(0, best[None, ..., None].expand(1, *stacked.shape[1:]))[0]
 
 
-def targets(rows: Rows, logits: Sequence[Tensor], weights: Tensor | None, rule: str):
+def targets(
+    rows: Rows, logits: Sequence[Tensor], weights: Tensor | None, rule: str
+) -> list[Tensor]:
     if rule == "min_logit":
         return [least_logits(rows, logits)]
     if rule == "naive":
@@ -140,6 +144,6 @@ def mixture_kl(
         for own, w in zip(rows.logits, ce_weights, strict=True)
     ]
     ensemble = [rows.hard(x) if ensemble_ce_weight != 0 else rows.zeros() for x in live]
-    loss = sum(soft) + ensemble_ce_weight * sum(ensemble)
+    loss: Any = sum(soft) + ensemble_ce_weight * sum(ensemble)
     loss = sum((w * h for w, h in zip(ce_weights, hard, strict=True) if w != 0), loss)
     return rows.reduced(loss), rows.total([*hard, *soft, *ensemble]).detach()

@@ -1,6 +1,7 @@
 """Losses between two maps of the same batch; one teacher may supervise several student layers."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,15 +31,15 @@ def square(u: Tensor, v: Tensor) -> Tensor:
 def relation(
     students: Students,
     teacher: Tensor,
-    make_map: Callable,
-    compare: Callable,
+    make_map: Callable[[Tensor], Tensor],
+    compare: Callable[[Tensor, Tensor], Tensor],
     reduction: str,
     share: Share = WHOLE,
 ) -> Tensor:
     """Sum over the students of compare(map, teacher's map); 'mean' divides by its entries."""
     students = [students] if isinstance(students, Tensor) else students
     target = make_map(accumulation(teacher))
-    value = sum(compare(make_map(accumulation(student)), target) for student in students)
+    value: Any = sum(compare(make_map(accumulation(student)), target) for student in students)
     if reduction == "none":
         return value
     total, entries = share.total(value), value.shape[-1] ** value.dim()

@@ -29,7 +29,9 @@ def log_softmax(logits: Tensor, temperature: float) -> Tensor:
     return F.log_softmax(logits / temperature, -1)
 
 
-def near_log_ratio(student, teacher, temperature: float, p: Tensor) -> tuple[Tensor, Tensor]:
+def near_log_ratio(
+    student: Tensor, teacher: Tensor, temperature: float, p: Tensor
+) -> tuple[Tensor, Tensor]:
     """log q - log p from the differences of the logits, and in which rows these are small enough.
 
     The difference of two log-softmaxes would cancel there, and so would that of scaled logits.

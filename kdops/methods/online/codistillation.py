@@ -1,6 +1,7 @@
 """Codistillation: nets that learn from copies of each other that are some steps old."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,8 +10,9 @@ from ... import _checks
 from ...nn import CodistillationLoss
 from ...peers import CodistilledGroup
 from ...peers.exchange import Exchange, MemoryExchange, PeerBank
+from ...peers.fresh import MakeNet
 from ...taps import Outputs
-from .online import MakeNet, Online, summands
+from .online import Online, summands
 
 SHARDS = ("disjoint", "same")
 
@@ -50,7 +52,7 @@ class Codistillation(Online):
         shards: str = "disjoint",
         max_staleness: int | None = None,
         temperature: float = 1.0,
-        **options,
+        **options: Any,
     ):
         super().__init__(temperature=temperature, **options)
         name = "Codistillation"
@@ -59,7 +61,7 @@ class Codistillation(Online):
         if isinstance(burn_in, float) and burn_in < 1:
             self.number("burn_in", burn_in)
         else:
-            _checks.integer(name, "burn_in", burn_in)
+            _checks.integer(name, "burn_in", burn_in)  # type: ignore[arg-type]  # 1.0 is refused
         _checks.one_of(name, "shards", shards, SHARDS)
         if max_staleness is not None:
             _checks.integer(name, "max_staleness", max_staleness)
@@ -68,7 +70,8 @@ class Codistillation(Online):
             shards == "disjoint",
             max_staleness,
         )
-        self.step, self._begun = None, False
+        self.step: int | None = None
+        self._begun = False
         self.loss = CodistillationLoss(
             temperature=self.temperature,
             kind=kind,
@@ -109,7 +112,7 @@ class Codistillation(Online):
             raise RuntimeError("Codistillation: burn_in is a share: set total_steps first")
         return round(self.burn_in * self.total_steps)
 
-    def set_step(self, step: int, group: CodistilledGroup) -> None:
+    def set_step(self, step: int, group: Any) -> None:
         """Exchange, where it is time; a process that was started again takes what is there."""
         start = self.loss.burn_in_steps = self.burn_in_steps()
         due = step > 0 and (step % self.exchange_every == 0 or step == start)
@@ -120,7 +123,7 @@ class Codistillation(Online):
         group.bank.step = self.step = step
         group.listening, self._begun = step >= start, True
 
-    def terms(self, peers: Outputs, teacher: None, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, peers: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         """
         Raises:
             RuntimeError: before `set_step`, without which nothing is exchanged.

@@ -1,14 +1,16 @@
 """Collaborative Learning: heads on a tree of shared layers."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from ... import _checks
 from ...nn import CollaborativeLoss
 from ...peers import HeadTree
+from ...peers.fresh import MakeNet
 from ...taps import Outputs
-from .online import MakeNet, Online, point, summands
+from .online import Online, point, summands
 
 
 class Collaborative(Online):
@@ -37,7 +39,7 @@ class Collaborative(Online):
         scale_t2: bool = False,
         divergence: str = "kl",
         detach_target: bool = True,
-        **options,
+        **options: Any,
     ):
         super().__init__(temperature=temperature, **options)
         self.at = self.layers = (at,) if isinstance(at, str) else tuple(at)
@@ -65,7 +67,7 @@ class Collaborative(Online):
         points = [point(layers, name) for name in self.at]
         return HeadTree.of(make_net(0), points, self.fanout, rescale=self.rescale)
 
-    def terms(self, peers: Outputs, teacher: None, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, peers: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         self.loss.kd_weight = self.soft_weight()
         loss, terms = self.loss(peers.logits, target, return_terms=True)
         return summands(loss, peers=terms["kl"].sum())

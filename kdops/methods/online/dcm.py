@@ -1,15 +1,17 @@
 """DCM: nets with auxiliary heads, each of which learns from all heads of the other nets."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from ... import _checks
 from ...nn import DenseMutualLoss
 from ...peers import MultiHeadGroup, attach_aux_heads
+from ...peers.fresh import MakeNet
 from ...peers.heads import Builder
 from ...taps import Outputs
-from .online import MakeNet, Online, point, summands
+from .online import Online, point, summands
 
 
 class DCM(Online):
@@ -41,7 +43,7 @@ class DCM(Online):
         alpha: float = 1.0,
         temperature: float = 1.0,
         own_images: bool = False,
-        **options,
+        **options: Any,
     ):
         super().__init__(temperature=temperature, **options)
         self.at = self.layers = (at,) if isinstance(at, str) else tuple(at)
@@ -62,7 +64,7 @@ class DCM(Online):
         nets = [attach_aux_heads(net, points, self.builder) for net in nets]
         return MultiHeadGroup(nets, own_images=self.own_images)
 
-    def terms(self, peers: Outputs, teacher: None, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, peers: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         self.loss.beta = self.soft_weight()
         loss, terms = self.loss(peers.logits, target, return_terms=True)
         return summands(loss, peers=terms["kl"].sum())

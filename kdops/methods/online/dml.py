@@ -1,14 +1,16 @@
 """DML: nets that learn from each other's predictions."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
 from ... import _checks
 from ...nn import MutualKLLoss
 from ...peers import NetGroup
+from ...peers.fresh import MakeNet
 from ...taps import Outputs
-from .online import MakeNet, Online, summands
+from .online import Online, summands
 
 UPDATES = ("simultaneous", "alternating")
 
@@ -38,7 +40,7 @@ class DML(Online):
         temperature: float = 1.0,
         detach_peers: bool = True,
         own_images: bool = False,
-        **options,
+        **options: Any,
     ):
         super().__init__(temperature=temperature, **options)
         self.count = _checks.integer("DML", "count", count, 1)
@@ -56,7 +58,7 @@ class DML(Online):
         nets = self.made(make_net, range(self.count))
         return NetGroup(nets, layers, own_images=self.own_images)
 
-    def terms(self, peers: Outputs, teacher: None, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, peers: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         """
         Raises:
             RuntimeError: for 'alternating' nets where it is nobody's turn.

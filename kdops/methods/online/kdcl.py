@@ -1,6 +1,7 @@
 """KDCL: nets that learn from one target made of all their logits."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,8 +10,9 @@ from ... import _checks
 from ...nn import GeneralEnsembleWeights, KDCLLoss, linear_ensemble_weights
 from ...nn.ensemble_weights import MOST_WEIGHTS
 from ...peers import NetGroup
+from ...peers.fresh import MakeNet
 from ...taps import Outputs
-from .online import MakeNet, Online, summands
+from .online import Online, summands
 
 FITS = ("batch", "held_out")
 
@@ -35,6 +37,8 @@ class KDCL(Online):
     Source: Guo et al., 2020, "Online Knowledge Distillation via Collaborative Learning", section 3.
     """
 
+    ensemble_weights: Tensor
+
     def __init__(
         self,
         *,
@@ -47,7 +51,7 @@ class KDCL(Online):
         temperature: float = 2.0,
         detach_target: bool = True,
         own_images: bool = True,
-        **options,
+        **options: Any,
     ):
         super().__init__(temperature=temperature, **options)
         most = MOST_WEIGHTS if rule in ("linear", "general") else None
@@ -86,7 +90,7 @@ class KDCL(Online):
             fitted = linear_ensemble_weights(logits, target)
         self.ensemble_weights.copy_(fitted)
 
-    def terms(self, peers: Outputs, teacher: None, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, peers: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         self.loss.kd_weight = self.soft_weight()
         weights = self.ensemble_weights if self.held_out else None
         loss, terms = self.loss(peers.logits, target, weights, return_terms=True)

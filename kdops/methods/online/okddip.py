@@ -1,15 +1,17 @@
 """OKDDip: peers that attend to each other, and a leader that is taught by all."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from ... import _checks
 from ...nn import OKDDipLoss, PeerAttention
 from ...peers import Group, NetGroup, branch
+from ...peers.fresh import MakeNet
 from ...taps import Outputs
 from ..method import like
-from .online import MakeNet, Online, point, summands
+from .online import Online, point, summands
 
 BASES = ("branch", "network")
 
@@ -45,7 +47,7 @@ class OKDDip(Online):
         reduction: int = 8,
         embedding: str = "embedding",
         ramp: int | Callable[[int], float] | None = 80,
-        **options,
+        **options: Any,
     ):
         super().__init__(temperature=temperature, ramp=ramp, **options)
         _checks.one_of("OKDDip", "based", based, BASES)
@@ -72,12 +74,12 @@ class OKDDip(Online):
         rows = self.feature(peers, self.embedding)[:-1]
         return [x if x.dim() == 2 else x.flatten(2).mean(2) for x in rows]
 
-    def prepare(self, student: Outputs, teacher: None) -> None:
+    def prepare(self, student: Outputs, teacher: Outputs | None) -> None:
         rows = self.embeddings(student)[0]
         attention = PeerAttention(rows.shape[1], self.reduction)
         self.attentions = nn.ModuleList([like(attention, rows)])
 
-    def terms(self, peers: Outputs, teacher: None, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, peers: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         self.check_prepared(self.attentions, 1)
         self.loss.kd_weight = self.soft_weight()
         attention, leader = self.attentions[0](self.embeddings(peers)), peers.logits[-1]

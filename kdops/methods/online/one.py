@@ -1,6 +1,7 @@
 """ONE: branches of one net, and the ensemble that they are taught by."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +9,10 @@ from torch import Tensor, nn
 from ... import _checks
 from ...nn import EnsembleGate, GatedEnsembleLoss
 from ...peers import Branched, Group, branch
+from ...peers.fresh import MakeNet
 from ...taps import Outputs
 from ..method import like
-from .online import MakeNet, Online, point, summands
+from .online import Online, point, summands
 
 
 class ONE(Online):
@@ -38,7 +40,7 @@ class ONE(Online):
         temperature: float = 3.0,
         detach_target: bool = True,
         ramp: int | Callable[[int], float] | None = 80,
-        **options,
+        **options: Any,
     ):
         super().__init__(temperature=temperature, ramp=ramp, **options)
         self.at, self.layers = at, (at,)
@@ -51,7 +53,7 @@ class ONE(Online):
     def assemble(self, make_net: MakeNet, layers: Mapping[str, str]) -> Branched:
         return branch(make_net(0), point(layers, self.at), self.branches)
 
-    def prepare(self, student: Outputs, teacher: None) -> None:
+    def prepare(self, student: Outputs, teacher: Outputs | None) -> None:
         shared = self.feature(student, "branch")
         self.gates = nn.ModuleList([like(EnsembleGate(shared.shape[1], self.branches), shared)])
 
@@ -60,7 +62,7 @@ class ONE(Online):
         self.check_prepared(self.gates, 1)
         return self.gates[0](self.feature(peers, "branch"))
 
-    def terms(self, peers: Outputs, teacher: None, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, peers: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         self.loss.kd_weight = self.soft_weight()
         loss, terms = self.loss(peers.logits, self.gate(peers), target, return_terms=True)
         ensemble = self.ce_weight * terms["ensemble_ce"].sum()

@@ -94,10 +94,10 @@ class Online(Method):
         """The weight of the soft targets in this epoch."""
         return self.weight * (1.0 if self.ramp is None else self.ramp(self.epoch))
 
-    def terms(self, peers: Outputs, teacher: None, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, peers: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         raise NotImplementedError
 
-    def forward(self, peers: Outputs, target: Tensor) -> Tensor:
+    def forward(self, peers: Outputs, target: Tensor) -> Tensor:  # type: ignore[override]
         """The loss, a scalar."""
         return torch.stack(list(self.terms(peers, None, target).values())).sum()
 

@@ -20,7 +20,7 @@ class _Problem(NamedTuple):
     active: Tensor  # (B, M)
 
 
-def _members(classes: Sequence[tuple[int, ...]], like: Tensor) -> Tensor:
+def _members(classes: Sequence[Sequence[int]], like: Tensor) -> Tensor:
     """(M, K) bool, whether a class is in S^m."""
     members = torch.zeros(len(classes), like.shape[1], dtype=torch.bool, device=like.device)
     for row, each in zip(members, classes, strict=True):
@@ -55,7 +55,13 @@ def active_specialists(
     return _members(classes, generalist)[:, first].any(2).T
 
 
-def _check(function, generalist, specialists, classes, active) -> list[tuple[int, ...]]:
+def _check(
+    function: str,
+    generalist: Tensor,
+    specialists: Sequence[Tensor],
+    classes: Sequence[Sequence[int]],
+    active: Tensor | None,
+) -> Sequence[Sequence[int]]:
     _checks.probabilities(function, "generalist", generalist)
     if len(specialists) != len(classes):
         raise ValueError(
@@ -90,7 +96,14 @@ def _check(function, generalist, specialists, classes, active) -> list[tuple[int
     return classes
 
 
-def _problem(function, generalist, specialists, classes, active, top) -> _Problem:
+def _problem(
+    function: str,
+    generalist: Tensor,
+    specialists: Sequence[Tensor],
+    classes: Sequence[Sequence[int]],
+    active: Tensor | None,
+    top: int,
+) -> _Problem:
     classes = _check(function, generalist, specialists, classes, active)
     if active is None:
         active = active_specialists(generalist, classes, top=top)

@@ -3,7 +3,7 @@
 import copy
 import multiprocessing
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any, NamedTuple
 
@@ -26,14 +26,14 @@ def _bytes(x: Tensor) -> np.ndarray:
     return x.reshape(-1).view(torch.uint8).numpy()
 
 
-def _packed(x):
+def _packed(x: Any) -> Any:
     if not isinstance(x, Tensor):
         return x
     x = x.detach().cpu().contiguous()
     return _Packed(x.shape, x.dtype, _bytes(x))
 
 
-def _unpacked(x):
+def _unpacked(x: Any) -> Any:
     if not isinstance(x, _Packed):
         return x
     tensor = torch.empty(x.shape, dtype=x.dtype)
@@ -41,7 +41,9 @@ def _unpacked(x):
     return tensor
 
 
-def _attempt(train: Callable, job, seed: int, threads: int) -> tuple[dict | None, str]:
+def _attempt(
+    train: Callable[[Any], Any], job: Any, seed: int, threads: int
+) -> tuple[dict[str, Any], str]:
     """A job's packed result, or the text of its error: not every exception can be sent."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -54,12 +56,12 @@ def _attempt(train: Callable, job, seed: int, threads: int) -> tuple[dict | None
                 raise TypeError(f"train must return a state dict, got {type(result).__name__}")
             return {name: _packed(x) for name, x in result.items()}, ""
     except Exception:
-        return None, traceback.format_exc()
+        return {}, traceback.format_exc()
     finally:
         torch.set_num_threads(before)
 
 
-def _result(name, future: Future) -> dict[str, Any]:
+def _result(name: Hashable, future: "Future[Any]") -> dict[str, Any]:
     try:
         result, error = future.result()
     except Exception as lost:  # the process died, or something could not be sent
@@ -120,7 +122,7 @@ def train_in_processes(
             raise
 
 
-def _alone(name, arguments) -> dict[str, Any]:
-    future = Future()
+def _alone(name: Hashable, arguments: tuple[Any, ...]) -> dict[str, Any]:
+    future: Future[Any] = Future()
     future.set_result(_attempt(*arguments))
     return _result(name, future)

@@ -1,12 +1,14 @@
 """A specialist's classes, and all others: its dustbin."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from ... import _checks
 
 
-def checked(function: str, classes, total: int | None = None) -> tuple[int, ...]:
+def checked(function: str, classes: Iterable[int], total: int | None = None) -> tuple[int, ...]:
     """Distinct classes, at least one, of `total` where that is known."""
     classes = tuple(torch.as_tensor(classes).tolist())
     for each in classes:
@@ -19,7 +21,9 @@ def checked(function: str, classes, total: int | None = None) -> tuple[int, ...]
     return classes
 
 
-def split(function: str, classes, total: int, device=None) -> tuple[Tensor, Tensor]:
+def split(
+    function: str, classes: Iterable[int], total: int, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """Columns of the classes, in their order, and of all others, of which there is one at least."""
     classes = checked(function, classes, total)
     if len(classes) == total:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class PeerBank(nn.Module):
         self.nets = nn.ModuleDict(nets).eval()
         self.steps: dict[int, int] = {}
         self.learned = {j: (0, 0, 0) for j in exchange.readable}
-        self._warned: set[tuple] = set()
+        self._warned: set[tuple[str, object]] = set()
         self.origins = {peer: origin_of(state) for peer, state in (own or {}).items()}
         for peer, origin in self.origins.items():
             self._compare_origin(peer, origin)
@@ -98,10 +99,10 @@ class PeerBank(nn.Module):
         if peer not in self.origins:
             self._compare_origin(peer, found.origin)
 
-    def get_extra_state(self) -> dict:
+    def get_extra_state(self) -> dict[str, Any]:
         return {"steps": dict(self.steps), "learned": dict(self.learned)}
 
-    def set_extra_state(self, state: dict) -> None:
+    def set_extra_state(self, state: dict[str, Any]) -> None:
         self.steps, self.learned = dict(state["steps"]), dict(state["learned"])
 
     def ages(self) -> dict[int, int]:
@@ -125,7 +126,7 @@ class PeerBank(nn.Module):
         """
         return self.predict_for(images, (own,))[0]
 
-    def record(self) -> dict[str, dict]:
+    def record(self) -> dict[str, dict[str, float]]:
         """Of each peer: the batches that its copy answered for, and its mean and largest age."""
         return {
             str(peer): {"batches": count, "mean": total / max(1, count), "largest": largest}
@@ -153,7 +154,7 @@ class PeerBank(nn.Module):
             key = min(peer, other), max(peer, other)
             self._warn_once("origin", key, f"{text}: give each its own seed")
 
-    def _warn_once(self, what: str, key, text: str) -> None:
+    def _warn_once(self, what: str, key: object, text: str) -> None:
         if (what, key) not in self._warned:
             self._warned.add((what, key))
             self._warn(text)

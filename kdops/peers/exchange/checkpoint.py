@@ -35,7 +35,7 @@ def origin_of(state: Mapping[str, Tensor]) -> int:
     """A checksum of the weights."""
     total = 0
     for name, x in state.items():
-        total = zlib.crc32(_bytes(x).numpy(), zlib.crc32(name.encode(), total))
+        total = zlib.crc32(_bytes(x).numpy().data, zlib.crc32(name.encode(), total))
     return total
 
 
@@ -72,7 +72,7 @@ def encode(checkpoint: Checkpoint) -> Tensor:
     parts = [torch.frombuffer(bytearray(header), dtype=torch.uint8)]
     parts += [_bytes(x) for x in checkpoint.state.values() if x.numel()]
     data = torch.cat([torch.zeros(PREFIX.size, dtype=torch.uint8), *parts])
-    view = data.numpy()
+    view = data.numpy().data
     PREFIX.pack_into(view, 0, MAGIC, 0, len(header))
     PREFIX.pack_into(view, 0, MAGIC, zlib.crc32(view[CHECKED:]), len(header))
     return data
@@ -84,7 +84,7 @@ def decode(data: Tensor) -> Checkpoint:
     Raises:
         ValueError: for bytes that are cut, changed, or of something else.
     """
-    view = data.numpy()
+    view = data.numpy().data
     if len(view) < PREFIX.size or (prefix := PREFIX.unpack_from(view))[0] != MAGIC:
         raise ValueError("its file is cut, or of something else")
     _, checksum, length = prefix

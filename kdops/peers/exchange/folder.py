@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,10 +29,10 @@ class FolderExchange(Exchange):
     >>> exchange = FolderExchange("/shared/run1/exchange", peer=0, peers=2)
     """
 
-    def __init__(self, folder: str | os.PathLike, peer: int, peers: int):
+    def __init__(self, folder: str | os.PathLike[str], peer: int, peers: int):
         super().__init__(peer, peers)
         self.folder = Path(folder)
-        self._seen: dict[int, tuple] = {}
+        self._seen: dict[int, tuple[Any, ...]] = {}
 
     def path(self, peer: int) -> Path:
         return self.folder / f"peer{peer}.net"
@@ -41,7 +42,7 @@ class FolderExchange(Exchange):
         fresh = path.with_suffix(".new")
         self.folder.mkdir(parents=True, exist_ok=True)
         with fresh.open("wb") as file:
-            file.write(encode(checkpoint).numpy())
+            file.write(encode(checkpoint).numpy().data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, path)

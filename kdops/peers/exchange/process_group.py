@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from queue import Empty, Queue
 from threading import Thread
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -39,7 +40,7 @@ class ProcessGroupExchange(Exchange):
     ...     bank = PeerBank(make_net, exchange)
     """
 
-    def __init__(self, group=None):
+    def __init__(self, group: Any = None):
         if not (dist.is_available() and dist.is_initialized()):
             raise RuntimeError(
                 "ProcessGroupExchange: group must be a process group, got none: "
@@ -51,8 +52,8 @@ class ProcessGroupExchange(Exchange):
         super().__init__(rank, dist.get_world_size(group))
         ranks = dist.get_process_group_ranks(group)
         self._group = dist.new_group(ranks, backend="gloo", use_local_synchronization=True)
-        self._out = {j: Queue() for j in self.readable}
-        self._in = {j: Queue() for j in self.readable}
+        self._out: dict[int, Queue[Any]] = {j: Queue() for j in self.readable}
+        self._in: dict[int, Queue[Any]] = {j: Queue() for j in self.readable}
         self._gone: set[int] = set()
         self._threads = [
             Thread(target=self._until_lost, args=(work, j), daemon=True)
@@ -99,13 +100,13 @@ class ProcessGroupExchange(Exchange):
     def __enter__(self) -> "ProcessGroupExchange":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _pending(self, peer: int) -> bool:
         return peer not in self._gone and self._out[peer].unfinished_tasks > 0
 
-    def _until_lost(self, work, peer: int) -> None:
+    def _until_lost(self, work: Any, peer: int) -> None:
         try:
             while peer not in self._gone:
                 work(peer)
@@ -129,7 +130,7 @@ class ProcessGroupExchange(Exchange):
         _replace(self._in[peer], data)
 
 
-def _replace(queue: Queue, data: Tensor) -> None:
+def _replace(queue: "Queue[Any]", data: Tensor) -> None:
     """Lay down the newest in place of what nobody took."""
     with suppress(Empty):
         queue.get_nowait()
