@@ -57,10 +57,11 @@ format: $(VENV)/.ready
 # Of both libraries where torch has CUDA; the file is the same for every later torch and Python.
 wheel: $(VENV)/.built
 	rm -rf build/lib.* build/bdist.*
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python setup.py -q bdist_wheel
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pip wheel --quiet --disable-pip-version-check \
+		--no-build-isolation --no-deps --wheel-dir dist .
 
 sdist: $(VENV)/.ready
-	KDOPS_BUILD=none $(BIN)/python setup.py -q sdist
+	KDOPS_BUILD=none $(BIN)/python -c "from setuptools import build_meta as b; b.build_sdist('dist')"
 
 # The wheel built once more from the sdist: one file; installed where there is no compiler, too.
 packages: wheel sdist
