@@ -72,7 +72,9 @@ class RKDLoss(nn.Module):
     Source: KD_Lib 0.0.32, KD_Lib/KD/vision/RKD/loss_metric.py.
     """
 
-    def __init__(self, dist_ratio=0.5, angle_ratio=0.5, normalize=True):
+    def __init__(
+        self, dist_ratio: float = 0.5, angle_ratio: float = 0.5, normalize: bool = True
+    ) -> None:
         super().__init__()
         self.dist_ratio, self.angle_ratio, self.normalize = dist_ratio, angle_ratio, normalize
         self.distance, self.angle = RKDDistanceLoss(), RKDAngleLoss()

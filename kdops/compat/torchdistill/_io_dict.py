@@ -1,11 +1,15 @@
 """What torchdistill hands a loss: of each hooked module of a net its 'input' and its 'output'."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import nn
 
+IODict = Mapping[str, Mapping[str, Any]]  # {path: {io: a tensor, or a tuple of them}}
+PairConfigs = Mapping[str, Mapping[str, Any]]  # {name: what the YAML file says of the pair}
 
-def at(io_dict: Mapping, path: str, io: str):
+
+def at(io_dict: IODict, path: str, io: str) -> Any:
     """What module `path` took ('input') or gave ('output')."""
     try:
         return io_dict[path][io]
@@ -20,11 +24,13 @@ def at(io_dict: Mapping, path: str, io: str):
 class Pair(nn.Module):
     """A loss between what one module of the student and one of the teacher took or gave."""
 
-    def __init__(self, student_path: str, student_io: str, teacher_path: str, teacher_io: str):
+    def __init__(
+        self, student_path: str, student_io: str, teacher_path: str, teacher_io: str
+    ) -> None:
         super().__init__()
         self.student, self.teacher = (student_path, student_io), (teacher_path, teacher_io)
 
-    def pair(self, student_io_dict: Mapping, teacher_io_dict: Mapping) -> tuple:
+    def pair(self, student_io_dict: IODict, teacher_io_dict: IODict) -> tuple[Any, Any]:
         return at(student_io_dict, *self.student), at(teacher_io_dict, *self.teacher)
 
     def extra_repr(self) -> str:
@@ -34,11 +40,13 @@ class Pair(nn.Module):
 class Pairs(nn.Module):
     """A weighted sum over pairs of modules: {name: {student: {path, io}, teacher: ..., weight}}."""
 
-    def __init__(self, pairs: Mapping):
+    def __init__(self, pairs: PairConfigs) -> None:
         super().__init__()
         self.pairs = pairs
 
-    def weighted(self, student_io_dict: Mapping, teacher_io_dict: Mapping) -> Iterator[tuple]:
+    def weighted(
+        self, student_io_dict: IODict, teacher_io_dict: IODict
+    ) -> Iterator[tuple[float, Any, Any]]:
         """(weight, the student's, the teacher's) of each pair."""
         for pair in self.pairs.values():
             ours, theirs = pair["student"], pair["teacher"]

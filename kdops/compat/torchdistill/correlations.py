@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from ...reference.numbers import accumulation, root
-from ._io_dict import Pair, at
+from ._io_dict import IODict, Pair, at
 
 
 def correlation(student: Tensor, teacher: Tensor, eps: float) -> Tensor:
@@ -21,22 +21,24 @@ class DISTLoss(Pair):
 
     def __init__(
         self,
-        student_module_path,
-        student_module_io,
-        teacher_module_path,
-        teacher_module_io,
-        beta=1.0,
-        gamma=1.0,
-        tau=1.0,
-        eps=1e-8,
-        **kwargs,
-    ):
+        student_module_path: str,
+        student_module_io: str,
+        teacher_module_path: str,
+        teacher_module_io: str,
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        tau: float = 1.0,
+        eps: float = 1e-8,
+        **kwargs: object,
+    ) -> None:
         super().__init__(
             student_module_path, student_module_io, teacher_module_path, teacher_module_io
         )
         self.beta, self.gamma, self.tau, self.eps = beta, gamma, tau, eps
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor:
         logits = self.pair(student_io_dict, teacher_io_dict)
         q, p = ((accumulation(x) / self.tau).softmax(1) for x in logits)
         inter, intra = 1 - correlation(q, p, self.eps), 1 - correlation(q.mT, p.mT, self.eps)
@@ -53,22 +55,22 @@ class DISTPlusLoss(DISTLoss):
 
     def __init__(
         self,
-        student_logit_module_path,
-        student_logit_module_io,
-        teacher_logit_module_path,
-        teacher_logit_module_io,
-        student_feature_module_path,
-        student_feature_module_io,
-        teacher_feature_module_path,
-        teacher_feature_module_io,
-        beta=1.0,
-        gamma=1.0,
-        iota=1.0,
-        kappa=1.0,
-        tau=1.0,
-        eps=1e-8,
-        **kwargs,
-    ):
+        student_logit_module_path: str,
+        student_logit_module_io: str,
+        teacher_logit_module_path: str,
+        teacher_logit_module_io: str,
+        student_feature_module_path: str,
+        student_feature_module_io: str,
+        teacher_feature_module_path: str,
+        teacher_feature_module_io: str,
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        iota: float = 1.0,
+        kappa: float = 1.0,
+        tau: float = 1.0,
+        eps: float = 1e-8,
+        **kwargs: object,
+    ) -> None:
         super().__init__(
             student_logit_module_path,
             student_logit_module_io,
@@ -88,10 +90,12 @@ class DISTPlusLoss(DISTLoss):
         lengths = root(ours.square().sum(1) * theirs.square().sum(1))
         return ((ours * theirs).sum(1) / (lengths + self.eps)).mean()
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor:
         value = super().forward(student_io_dict, teacher_io_dict)
         ours = accumulation(at(student_io_dict, *self.student_feature))
         theirs = accumulation(at(teacher_io_dict, *self.teacher_feature))
-        totals = (x.sum(1).flatten(1).mT for x in (ours, theirs))
-        positions = 1 - correlation(*totals, self.eps)
+        s, t = (x.sum(1).flatten(1).mT for x in (ours, theirs))
+        positions = 1 - correlation(s, t, self.eps)
         return value + self.iota * self.channels(ours, theirs) + self.kappa * positions

@@ -5,7 +5,7 @@ import math
 from torch import Tensor, nn
 
 from ...reference.numbers import accumulation, over
-from ._io_dict import Pair
+from ._io_dict import IODict, Pair
 
 
 def directions(x: Tensor, q: float, dim: int) -> Tensor:
@@ -23,17 +23,19 @@ class KTALoss(Pair):
 
     def __init__(
         self,
-        p=1,
-        q=2,
-        reduction="mean",
-        knowledge_translator_path="paraphraser",
-        feature_adapter_path="feature_adapter",
-        **kwargs,
-    ):
+        p: float = 1,
+        q: float = 2,
+        reduction: str = "mean",
+        knowledge_translator_path: str = "paraphraser",
+        feature_adapter_path: str = "feature_adapter",
+        **kwargs: object,
+    ) -> None:
         super().__init__(feature_adapter_path, "output", knowledge_translator_path, "output")
         self.p, self.q, self.reduction = p, q, reduction
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor:
         layers = (x.flatten(1) for x in self.pair(student_io_dict, teacher_io_dict))
         ours, theirs = (directions(x, self.q, 1) for x in layers)
         if self.p == 1:
@@ -47,12 +49,12 @@ class FTLoss(KTALoss):
 
     def __init__(
         self,
-        p=1,
-        reduction="mean",
-        paraphraser_path="paraphraser",
-        translator_path="translator",
-        **kwargs,
-    ):
+        p: float = 1,
+        reduction: str = "mean",
+        paraphraser_path: str = "paraphraser",
+        translator_path: str = "translator",
+        **kwargs: object,
+    ) -> None:
         super().__init__(p, 2, reduction, paraphraser_path, translator_path)
 
 
@@ -64,19 +66,21 @@ class AffinityLoss(Pair):
 
     def __init__(
         self,
-        student_module_path,
-        teacher_module_path,
-        student_module_io="output",
-        teacher_module_io="output",
-        reduction="mean",
-        **kwargs,
-    ):
+        student_module_path: str,
+        teacher_module_path: str,
+        student_module_io: str = "output",
+        teacher_module_io: str = "output",
+        reduction: str = "mean",
+        **kwargs: object,
+    ) -> None:
         super().__init__(
             student_module_path, student_module_io, teacher_module_path, teacher_module_io
         )
         self.reduction = reduction
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor:
         layers = (x.flatten(2) for x in self.pair(student_io_dict, teacher_io_dict))
         ours, theirs = (directions(x, 2, 2) for x in layers)
         norms = (ours - theirs).norm(dim=2) * (ours + theirs).norm(dim=2)

@@ -1,11 +1,14 @@
 """torchdistill's losses of feature maps. The teacher's gradient is kept."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor, nn
 
 from ... import _checks
 from ... import functional as F
 from ...reference.numbers import accumulation, root
-from ._io_dict import Pair, Pairs, at
+from ._io_dict import IODict, Pair, PairConfigs, Pairs, at
 from .logits import MODES
 
 
@@ -16,12 +19,14 @@ class ATLoss(Pairs):
     lengths, `at_loss(..., squared=False)`. Maps of different sizes are averaged to the smaller.
     """
 
-    def __init__(self, at_pairs, mode="code", **kwargs):
+    def __init__(self, at_pairs: PairConfigs, mode: str = "code", **kwargs: object) -> None:
         super().__init__(at_pairs)
         _checks.one_of("ATLoss", "mode", mode, MODES)
         self.squared = mode == "code"
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor | float:
         return sum(
             weight * F.at_loss(ours, theirs, squared=self.squared, teacher_grad=True)
             for weight, ours, theirs in self.weighted(student_io_dict, teacher_io_dict)
@@ -31,10 +36,11 @@ class ATLoss(Pairs):
 def pooled(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Both at the smaller height and width, by the largest of each cell."""
     size = [min(pair) for pair in zip(first.shape[2:], second.shape[2:], strict=True)]
-    return tuple(
+    first, second = (
         x if list(x.shape[2:]) == size else nn.functional.adaptive_max_pool2d(x, size)
         for x in (first, second)
     )
+    return first, second
 
 
 class FSPLoss(nn.Module):
@@ -47,12 +53,14 @@ class FSPLoss(nn.Module):
             teacher_second, weight}}.
     """
 
-    def __init__(self, fsp_pairs, **kwargs):
+    def __init__(self, fsp_pairs: PairConfigs, **kwargs: object) -> None:
         super().__init__()
         self.pairs = fsp_pairs
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
-        value = 0
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor | float:
+        value: Tensor | float = 0
         for pair in self.pairs.values():
             layers = []
             for net, io_dict in (("student", student_io_dict), ("teacher", teacher_io_dict)):
@@ -71,11 +79,13 @@ class VIDLoss(Pairs):
     `kdops.vid_loss` is the clean form, `kdops.nn.VIDLoss` with the regressor.
     """
 
-    def __init__(self, feature_pairs, **kwargs):
+    def __init__(self, feature_pairs: PairConfigs, **kwargs: object) -> None:
         super().__init__(feature_pairs)
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
-        value = 0
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor | float:
+        value: Tensor | float = 0
         for weight, (mean, variance), layer in self.weighted(student_io_dict, teacher_io_dict):
             variance = accumulation(variance)
             error = (accumulation(mean) - accumulation(layer)).square()
@@ -89,12 +99,17 @@ class AltActTransferLoss(Pairs):
     (s + m)^2 where s > -m and the teacher's is <= 0, (s - m)^2 where s <= m and it is > 0.
     """
 
-    def __init__(self, feature_pairs, margin, reduction, **kwargs):
+    def __init__(
+        self, feature_pairs: PairConfigs, margin: float, reduction: str, **kwargs: object
+    ) -> None:
         super().__init__(feature_pairs)
         self.margin, self.reduction = margin, reduction
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
-        value, rows = 0, None
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor | float:
+        value: Tensor | float = 0
+        rows: Any = None  # of no pairs there is no mean: a TypeError, as in torchdistill
         for weight, ours, theirs in self.weighted(student_io_dict, teacher_io_dict):
             rows = len(ours) if rows is None else rows
             off = (accumulation(ours) + self.margin).square() * (
@@ -113,11 +128,13 @@ class ChSimLoss(Pairs):
     For one sample, `kdops.sp_loss(student[n].flatten(1), ..., reduction="batchmean") / N^2`.
     """
 
-    def __init__(self, feature_pairs, **kwargs):
+    def __init__(self, feature_pairs: PairConfigs, **kwargs: object) -> None:
         super().__init__(feature_pairs)
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
-        value = 0
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor | float:
+        value: Tensor | float = 0
         for weight, *layers in self.weighted(student_io_dict, teacher_io_dict):
             flat = [accumulation(x).flatten(2) for x in layers]
             ours, theirs = (nn.functional.normalize(x @ x.mT, dim=2) for x in flat)
@@ -134,16 +151,16 @@ class PADL2Loss(Pair):
 
     def __init__(
         self,
-        student_embed_module_path,
-        teacher_embed_module_path,
-        student_embed_module_io="output",
-        teacher_embed_module_io="output",
-        module_path="var_estimator",
-        module_io="output",
-        eps=1e-6,
-        reduction="mean",
-        **kwargs,
-    ):
+        student_embed_module_path: str,
+        teacher_embed_module_path: str,
+        student_embed_module_io: str = "output",
+        teacher_embed_module_io: str = "output",
+        module_path: str = "var_estimator",
+        module_io: str = "output",
+        eps: float = 1e-6,
+        reduction: str = "mean",
+        **kwargs: object,
+    ) -> None:
         super().__init__(
             student_embed_module_path,
             student_embed_module_io,
@@ -153,7 +170,9 @@ class PADL2Loss(Pair):
         self.estimator = module_path, module_io
         self.eps, self.reduction = eps, reduction
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor:
         log_variance = accumulation(at(student_io_dict, *self.estimator))
         layers = self.pair(student_io_dict, teacher_io_dict)
         ours, theirs = (accumulation(x).flatten(1) for x in layers)
@@ -171,29 +190,31 @@ class HierarchicalContextLoss(Pair):
 
     def __init__(
         self,
-        student_module_path,
-        student_module_io,
-        teacher_module_path,
-        teacher_module_io,
-        reduction="mean",
-        output_sizes=None,
-        **kwargs,
-    ):
+        student_module_path: str,
+        student_module_io: str,
+        teacher_module_path: str,
+        teacher_module_io: str,
+        reduction: str = "mean",
+        output_sizes: Sequence[int] | None = None,
+        **kwargs: object,
+    ) -> None:
         super().__init__(
             student_module_path, student_module_io, teacher_module_path, teacher_module_io
         )
         self.reduction = reduction
         self.output_sizes = [4, 2, 1] if output_sizes is None else output_sizes
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor:
         (ours, _), theirs = self.pair(student_io_dict, teacher_io_dict)
         ours, theirs = accumulation(ours), accumulation(theirs)
         value = nn.functional.mse_loss(ours, theirs, reduction=self.reduction)
         weight = total = 1.0
         for size in self.output_sizes:
             if size < ours.shape[2]:
-                cells = (nn.functional.adaptive_avg_pool2d(x, size) for x in (ours, theirs))
+                s, t = (nn.functional.adaptive_avg_pool2d(x, size) for x in (ours, theirs))
                 weight /= 2
-                value = value + weight * nn.functional.mse_loss(*cells, reduction=self.reduction)
+                value = value + weight * nn.functional.mse_loss(s, t, reduction=self.reduction)
                 total += weight
         return value / total

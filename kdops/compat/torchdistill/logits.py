@@ -1,6 +1,7 @@
 """torchdistill's losses of logits. Classes lie in dimension 1; the teacher's gradient is kept."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from ... import _checks
 from ... import functional as F
 from ...reference.numbers import accumulation, root
-from ._io_dict import Pair, at
+from ._io_dict import IODict, Pair, at
 
 REDUCTIONS = ("batchmean", "mean", "sum", "none")
 MODES = ("code", "paper")
@@ -45,32 +46,41 @@ class KDLoss(Pair):
 
     def __init__(
         self,
-        student_module_path,
-        student_module_io,
-        teacher_module_path,
-        teacher_module_io,
-        temperature,
-        alpha=None,
-        beta=None,
-        reduction="batchmean",
-        **kwargs,
-    ):
+        student_module_path: str,
+        student_module_io: str,
+        teacher_module_path: str,
+        teacher_module_io: str,
+        temperature: float,
+        alpha: float | None = None,
+        beta: float | None = None,
+        reduction: str = "batchmean",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             student_module_path, student_module_io, teacher_module_path, teacher_module_io
         )
         name = type(self).__name__
         _checks.one_of(name, "reduction", reduction, REDUCTIONS)
-        if alpha is None and beta is None:
-            raise TypeError(f"{name}: alpha must be a number where beta is None, got None")
+        if beta is None:
+            if alpha is None:
+                raise TypeError(f"{name}: alpha must be a number where beta is None, got None")
+            beta = 1 - alpha
         self.temperature, self.reduction = temperature, reduction
-        self.alpha, self.beta = alpha, 1 - alpha if beta is None else beta
+        self.alpha, self.beta = alpha, beta
         reduction = "mean" if reduction == "batchmean" else reduction
         self.cross_entropy_loss = nn.CrossEntropyLoss(reduction=reduction, **kwargs)
 
     def softened(self, logits: Tensor) -> Tensor:
         return logits
 
-    def forward(self, student_io_dict, teacher_io_dict, targets=None, *args, **kwargs):
+    def forward(
+        self,
+        student_io_dict: IODict,
+        teacher_io_dict: IODict,
+        targets: Tensor | None = None,
+        *args: object,
+        **kwargs: object,
+    ) -> Tensor:
         logits, teacher = self.pair(student_io_dict, teacher_io_dict)
         soft = soft_term(
             self.softened(logits), self.softened(teacher), self.temperature, self.reduction
@@ -90,17 +100,17 @@ class LogitStdKDLoss(KDLoss):
 
     def __init__(
         self,
-        student_module_path,
-        student_module_io,
-        teacher_module_path,
-        teacher_module_io,
-        temperature,
-        eps=1e-7,
-        alpha=None,
-        beta=None,
-        reduction="batchmean",
-        **kwargs,
-    ):
+        student_module_path: str,
+        student_module_io: str,
+        teacher_module_path: str,
+        teacher_module_io: str,
+        temperature: float,
+        eps: float = 1e-7,
+        alpha: float | None = None,
+        beta: float | None = None,
+        reduction: str = "batchmean",
+        **kwargs: Any,
+    ) -> None:
         modules = student_module_path, student_module_io, teacher_module_path, teacher_module_io
         super().__init__(*modules, temperature, alpha, beta, reduction, **kwargs)
         self.eps = eps
@@ -117,19 +127,19 @@ class SRDLoss(nn.Module):
 
     def __init__(
         self,
-        student_feature_module_path,
-        student_feature_module_io,
-        teacher_feature_module_path,
-        teacher_feature_module_io,
-        student_linear_module_path,
-        student_linear_module_io,
-        teacher_linear_module_path,
-        teacher_linear_module_io,
-        exponent=1.0,
-        temperature=1.0,
-        reduction="batchmean",
-        **kwargs,
-    ):
+        student_feature_module_path: str,
+        student_feature_module_io: str,
+        teacher_feature_module_path: str,
+        teacher_feature_module_io: str,
+        student_linear_module_path: str,
+        student_linear_module_io: str,
+        teacher_linear_module_path: str,
+        teacher_linear_module_io: str,
+        exponent: float = 1.0,
+        temperature: float = 1.0,
+        reduction: str = "batchmean",
+        **kwargs: object,
+    ) -> None:
         super().__init__()
         _checks.one_of("SRDLoss", "reduction", reduction, REDUCTIONS)
         self.features = (
@@ -142,7 +152,9 @@ class SRDLoss(nn.Module):
         )
         self.exponent, self.temperature, self.reduction = exponent, temperature, reduction
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor:
         io_dicts = student_io_dict, teacher_io_dict
         ours, theirs = (at(x, *m) for x, m in zip(io_dicts, self.features, strict=True))
         distance = (accumulation(ours) - accumulation(theirs)).abs().pow(self.exponent).sum()
@@ -163,21 +175,23 @@ class SKDInstanceLoss(Pair):
 
     def __init__(
         self,
-        student_module_path,
-        student_module_io,
-        teacher_module_path,
-        teacher_module_io,
-        temperature=4.0,
-        mode="paper",
-        **kwargs,
-    ):
+        student_module_path: str,
+        student_module_io: str,
+        teacher_module_path: str,
+        teacher_module_io: str,
+        temperature: float = 4.0,
+        mode: str = "paper",
+        **kwargs: object,
+    ) -> None:
         super().__init__(
             student_module_path, student_module_io, teacher_module_path, teacher_module_io
         )
         _checks.one_of("SKDInstanceLoss", "mode", mode, MODES)
         self.temperature, self.mode = temperature, mode
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor:
         student, teacher = self.pair(student_io_dict, teacher_io_dict)
         if self.mode == "paper":
             return soft_term(student, teacher, self.temperature, "batchmean")
@@ -198,14 +212,14 @@ class SKDDirectionLoss(Pair):
 
     def __init__(
         self,
-        student_module_path,
-        student_module_io,
-        teacher_module_path,
-        teacher_module_io,
-        tikhonov=1e-1,
-        mode="paper",
-        **kwargs,
-    ):
+        student_module_path: str,
+        student_module_io: str,
+        teacher_module_path: str,
+        teacher_module_io: str,
+        tikhonov: float = 1e-1,
+        mode: str = "paper",
+        **kwargs: object,
+    ) -> None:
         super().__init__(
             student_module_path, student_module_io, teacher_module_path, teacher_module_io
         )
@@ -220,7 +234,9 @@ class SKDDirectionLoss(Pair):
         inverse = torch.cholesky_inverse(factor)
         return root(((change @ inverse) * change).sum(1)).mean()
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor:
         student, teacher = self.pair(student_io_dict, teacher_io_dict)
         if self.mode == "paper":
             return self.length(student, teacher, 1)

@@ -1,9 +1,14 @@
 """torchdistill's losses between relations of a batch."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
 from ... import _checks
 from ... import functional as F
 from ...reference.numbers import root
-from ._io_dict import Pair
+from ._io_dict import IODict, Pair
 
 KERNELS = ("gaussian", "bilinear")
 
@@ -17,22 +22,24 @@ class RKDLoss(Pair):
 
     def __init__(
         self,
-        student_output_path,
-        teacher_output_path,
-        dist_factor,
-        angle_factor,
-        reduction,
-        **kwargs,
-    ):
+        student_output_path: str,
+        teacher_output_path: str,
+        dist_factor: float,
+        angle_factor: float,
+        reduction: str,
+        **kwargs: object,
+    ) -> None:
         super().__init__(student_output_path, "output", teacher_output_path, "output")
         _checks.one_of("RKDLoss", "reduction", reduction, ("mean", "sum", "none"))
         self.dist_factor, self.angle_factor = dist_factor, angle_factor
         self.reduction = reduction
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor | float:
         student, teacher = (x.flatten(1) for x in self.pair(student_io_dict, teacher_io_dict))
-        options = {"reduction": self.reduction, "eps": 1e-12}
-        value = 0
+        options: dict[str, Any] = {"reduction": self.reduction, "eps": 1e-12}
+        value: Tensor | float = 0
         if self.dist_factor:
             value = value + self.dist_factor * F.rkd_distance_loss(student, teacher, **options)
         if self.angle_factor:
@@ -53,17 +60,24 @@ class CCKDLoss(Pair):
     """
 
     def __init__(
-        self, student_linear_path, teacher_linear_path, kernel_config, reduction, **kwargs
-    ):
+        self,
+        student_linear_path: str,
+        teacher_linear_path: str,
+        kernel_config: Mapping[str, Any],
+        reduction: str,
+        **kwargs: object,
+    ) -> None:
         super().__init__(student_linear_path, "output", teacher_linear_path, "output")
         kernel = kernel_config["type"]
         _checks.one_of("CCKDLoss", "kernel_config['type']", kernel, KERNELS)
-        self.options = {"kernel": "bilinear"}
+        self.options: dict[str, Any] = {"kernel": "bilinear"}
         if kernel == "gaussian":
             self.options = {"gamma": kernel_config["gamma"], "order": kernel_config["max_p"]}
         self.reduction = reduction
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor:
         student, teacher = self.pair(student_io_dict, teacher_io_dict)
         options = {"normalize": False, "reduction": "sum", "teacher_grad": True, **self.options}
         distance = root(F.cckd_loss(student, teacher, **options))
@@ -77,11 +91,15 @@ class SPKDLoss(Pair):
     whose rows are over their length, as in the paper.
     """
 
-    def __init__(self, student_output_path, teacher_output_path, reduction, **kwargs):
+    def __init__(
+        self, student_output_path: str, teacher_output_path: str, reduction: str, **kwargs: object
+    ) -> None:
         super().__init__(student_output_path, "output", teacher_output_path, "output")
         self.reduction = reduction
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor:
         student, teacher = (x.flatten(1) for x in self.pair(student_io_dict, teacher_io_dict))
         reduction = "mean" if self.reduction == "batchmean" else "sum"
         return F.sp_loss(student, teacher, norm=1, reduction=reduction, teacher_grad=True)
@@ -95,17 +113,19 @@ class PKTLoss(Pair):
 
     def __init__(
         self,
-        student_module_path,
-        student_module_io,
-        teacher_module_path,
-        teacher_module_io,
-        eps=1e-7,
-    ):
+        student_module_path: str,
+        student_module_io: str,
+        teacher_module_path: str,
+        teacher_module_io: str,
+        eps: float = 1e-7,
+    ) -> None:
         super().__init__(
             student_module_path, student_module_io, teacher_module_path, teacher_module_io
         )
         self.eps = eps
 
-    def forward(self, student_io_dict, teacher_io_dict, *args, **kwargs):
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor:
         student, teacher = self.pair(student_io_dict, teacher_io_dict)
         return F.pkt_loss(student, teacher, eps=self.eps, reduction="mean", teacher_grad=True)
