@@ -18,15 +18,18 @@ def checked(function: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Te
     return widened(student), widened(teacher)
 
 
-def pairs(function: str, student: Iterable[Tensor], teacher: Iterable[Tensor]) -> list:
+def pairs(
+    function: str, student: Iterable[Tensor], teacher: Iterable[Tensor]
+) -> list[tuple[Tensor, Tensor]]:
     """Of two lists of layers, up to the end of the shorter one."""
     return [checked(function, *pair) for pair in zip(student, teacher, strict=False)]
 
 
-def same_height(*maps: Tensor) -> list[Tensor]:
-    """The higher maps averaged to the lowest's height, in width too: the zoos' maps are squares."""
-    height = min(x.shape[2] for x in maps)
-    return [x if x.shape[2] == height else F.adaptive_avg_pool2d(x, height) for x in maps]
+def same_height(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The higher map averaged to the lower's height, in width too: the zoos' maps are squares."""
+    height = min(a.shape[2], b.shape[2])
+    a, b = (x if x.shape[2] == height else F.adaptive_avg_pool2d(x, height) for x in (a, b))
+    return a, b
 
 
 def squared_error(student: Tensor, teacher: Tensor) -> Tensor:

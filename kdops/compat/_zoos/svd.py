@@ -39,7 +39,10 @@ def checked_matrices(function: str, student: Tensor, teacher: Tensor) -> None:
 
 
 def changes(
-    function: str, layers: Iterable[tuple[Tensor, Tensor]], k: int, as_matrices: Callable
+    function: str,
+    layers: Iterable[tuple[Tensor, Tensor]],
+    k: int,
+    as_matrices: Callable[[Tensor], Tensor],
 ) -> list[Tensor]:
     """Of each layer but the first, over the samples; the teacher's values weigh both."""
     losses, before = [], None

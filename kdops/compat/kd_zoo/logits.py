@@ -25,7 +25,7 @@ class SoftTarget(nn.Module):
     Source: Hinton, Vinyals, Dean, 2015, "Distilling the Knowledge in a Neural Network".
     """
 
-    def __init__(self, T):  # noqa: N803
+    def __init__(self, T: float) -> None:  # noqa: N803
         super().__init__()
         self.T = T
 
@@ -53,7 +53,7 @@ class BSS(nn.Module):
         Decision Boundary".
     """
 
-    def __init__(self, T):  # noqa: N803
+    def __init__(self, T: float) -> None:  # noqa: N803
         super().__init__()
         self.T = T
 

@@ -35,7 +35,7 @@ class AT(nn.Module):
         takes the length of the difference.
     """
 
-    def __init__(self, p):
+    def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
 
@@ -76,7 +76,8 @@ class FT(nn.Module):
 
     def forward(self, factor_s: Tensor, factor_t: Tensor) -> Tensor:
         factors = relations.both_rows("FT", factor_s, factor_t)
-        return F.l1_loss(*(F.normalize(widened(x)) for x in factors))
+        ours, theirs = (F.normalize(widened(x)) for x in factors)
+        return F.l1_loss(ours, theirs)
 
 
 class AB(nn.Module):
@@ -87,7 +88,7 @@ class AB(nn.Module):
         Boundaries Formed by Hidden Neurons", section 3. kdops has no other form.
     """
 
-    def __init__(self, margin):
+    def __init__(self, margin: float) -> None:
         super().__init__()
         self.margin = margin
 

@@ -24,7 +24,14 @@ class VID(nn.Module):
         equation 5.
     """
 
-    def __init__(self, in_channels, mid_channels, out_channels, init_var, eps=1e-6):
+    def __init__(
+        self,
+        in_channels: int,
+        mid_channels: int,
+        out_channels: int,
+        init_var: float,
+        eps: float = 1e-6,
+    ) -> None:
         super().__init__()
         self.eps = eps
         self.regressor = variational.regressor(in_channels, mid_channels, out_channels)
@@ -45,7 +52,7 @@ class OFD(nn.Module):
         has no other form.
     """
 
-    def __init__(self, in_channels, out_channels):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         convolution = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.connector = nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
@@ -53,9 +60,9 @@ class OFD(nn.Module):
 
     def forward(self, fm_s: Tensor, fm_t: Tensor) -> Tensor:
         ours, theirs = maps.checked("OFD", fm_s, fm_t)
-        negative, over = theirs.clamp(max=0), {"dim": (0, 2, 3), "keepdim": True}
-        margin = negative.sum(**over) / ((theirs < 0).sum(**over) + EPS)
-        return maps.overhaul(self.connector(ours), theirs, margin).mean()
+        negative = (theirs.clamp(max=0), theirs < 0)
+        total, count = (x.sum((0, 2, 3), keepdim=True) for x in negative)
+        return maps.overhaul(self.connector(ours), theirs, total / (count + EPS)).mean()
 
 
 class AFD(nn.Module):
@@ -68,7 +75,7 @@ class AFD(nn.Module):
         kdops has no other form.
     """
 
-    def __init__(self, in_channels, att_f):
+    def __init__(self, in_channels: int, att_f: float) -> None:
         super().__init__()
         hidden = int(in_channels * att_f)
         self.attention = nn.Sequential(
@@ -76,7 +83,7 @@ class AFD(nn.Module):
         )
         _initialise(self)
 
-    def forward(self, fm_s: Tensor, fm_t: Tensor, eps=EPS) -> Tensor:
+    def forward(self, fm_s: Tensor, fm_t: Tensor, eps: float = EPS) -> Tensor:
         layers = maps.checked("AFD", fm_s, fm_t)
         rho = self.attention(layers[1].mean((2, 3), keepdim=True)).sigmoid().flatten(1)
         rho = rho / rho.sum(1, keepdim=True)

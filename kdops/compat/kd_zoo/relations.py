@@ -1,5 +1,7 @@
 """Losses of what the samples of a batch are to each other."""
 
+from collections.abc import Iterable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,7 +19,7 @@ class RKD(nn.Module):
     Source: Park, Kim, Lu, Cho, 2019, "Relational Knowledge Distillation".
     """
 
-    def __init__(self, w_dist, w_angle):
+    def __init__(self, w_dist: float, w_angle: float) -> None:
         super().__init__()
         self.w_dist, self.w_angle = w_dist, w_angle
 
@@ -37,7 +39,7 @@ class PKTCosSim(nn.Module):
         Transfer", section 3.
     """
 
-    def forward(self, feat_s: Tensor, feat_t: Tensor, eps=1e-6) -> Tensor:
+    def forward(self, feat_s: Tensor, feat_t: Tensor, eps: float = 1e-6) -> Tensor:
         return relations.pkt(feat_s, feat_t, eps)
 
 
@@ -60,7 +62,7 @@ class CC(nn.Module):
     Source: Peng et al., 2019, "Correlation Congruence for Knowledge Distillation", section 3.3.
     """
 
-    def __init__(self, gamma, P_order):  # noqa: N803
+    def __init__(self, gamma: float, P_order: int) -> None:  # noqa: N803
         super().__init__()
         self.gamma, self.P_order = gamma, P_order
 
@@ -73,7 +75,7 @@ class CC(nn.Module):
 def _change(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Two maps brought to one size: the first averaged over cells, the second over channels."""
     if first.shape[2] > second.shape[2]:
-        first = F.adaptive_avg_pool2d(first, second.shape[2:])
+        first = F.adaptive_avg_pool2d(first, (second.shape[2], second.shape[3]))
     if first.shape[1] < second.shape[1]:
         second = (second[:, 0::2] + second[:, 1::2]) / 2
     return first.flatten(1), second.flatten(1)
@@ -96,11 +98,11 @@ class IRG(nn.Module):
     Source: Liu et al., 2019, "Knowledge Distillation via Instance Relationship Graph", section 3.
     """
 
-    def __init__(self, w_irg_vert, w_irg_edge, w_irg_tran):
+    def __init__(self, w_irg_vert: float, w_irg_edge: float, w_irg_tran: float) -> None:
         super().__init__()
         self.w_irg_vert, self.w_irg_edge, self.w_irg_tran = w_irg_vert, w_irg_edge, w_irg_tran
 
-    def forward(self, irg_s, irg_t) -> Tensor:
+    def forward(self, irg_s: Iterable[Tensor], irg_t: Iterable[Tensor]) -> Tensor:
         *layers_s, out_s = irg_s
         *layers_t, out_t = irg_t
         for ours, theirs in zip(layers_s[:2], layers_t[:2], strict=True):

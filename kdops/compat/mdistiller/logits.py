@@ -6,7 +6,7 @@ from ... import functional
 from .._zoos.logits import soft_targets
 
 
-def kd_loss(logits_student: Tensor, logits_teacher: Tensor, temperature) -> Tensor:
+def kd_loss(logits_student: Tensor, logits_teacher: Tensor, temperature: float) -> Tensor:
     """T^2 times the mean over rows of KL(p || q), of the classes in dimension 1.
 
     Clean form: `kdops.kd_loss(logits_student, logits_teacher, temperature=temperature)`.
@@ -16,7 +16,12 @@ def kd_loss(logits_student: Tensor, logits_teacher: Tensor, temperature) -> Tens
 
 
 def dkd_loss(
-    logits_student: Tensor, logits_teacher: Tensor, target: Tensor, alpha, beta, temperature
+    logits_student: Tensor,
+    logits_teacher: Tensor,
+    target: Tensor,
+    alpha: float,
+    beta: float,
+    temperature: float,
 ) -> Tensor:
     """T^2 / N (alpha KL of (target, rest) + beta KL of the other classes among themselves).
 

@@ -4,13 +4,16 @@ Maps of other heights are averaged to the lower one, H x H. Lists are taken in p
 of the shorter one. The teacher gets a gradient where no function says otherwise.
 """
 
+from collections.abc import Callable, Iterable
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from .._zoos import maps, svd, variational
 
 
-def single_stage_at_loss(f_s: Tensor, f_t: Tensor, p) -> Tensor:
+def single_stage_at_loss(f_s: Tensor, f_t: Tensor, p: float) -> Tensor:
     """The mean of (a_s - a_t)^2, a = mean_c x_c^p over its length.
 
     x^p keeps its sign for odd p, where the paper takes |x|^p.
@@ -20,7 +23,7 @@ def single_stage_at_loss(f_s: Tensor, f_t: Tensor, p) -> Tensor:
     return maps.attention(*maps.checked("single_stage_at_loss", f_s, f_t), p)
 
 
-def at_loss(g_s, g_t, p) -> Tensor:
+def at_loss(g_s: Iterable[Tensor], g_t: Iterable[Tensor], p: float) -> Tensor | Literal[0]:
     """The sum of `single_stage_at_loss` over pairs of layers; 0 for no layer.
 
     Source: mdistiller, mdistiller/distillers/AT.py.
@@ -38,7 +41,7 @@ def single_stage_nst_loss(f_s: Tensor, f_t: Tensor) -> Tensor:
     return maps.selectivity(*maps.checked("single_stage_nst_loss", f_s, f_t), constant=True)
 
 
-def nst_loss(g_s, g_t) -> Tensor:
+def nst_loss(g_s: Iterable[Tensor], g_t: Iterable[Tensor]) -> Tensor | Literal[0]:
     """The sum of `single_stage_nst_loss` over pairs of layers; 0 for no layer.
 
     Source: mdistiller, mdistiller/distillers/NST.py. kdops has no other form.
@@ -46,7 +49,7 @@ def nst_loss(g_s, g_t) -> Tensor:
     return sum(maps.selectivity(*pair, constant=True) for pair in maps.pairs("nst_loss", g_s, g_t))
 
 
-def kdsvd_loss(g_s, g_t, k) -> Tensor:
+def kdsvd_loss(g_s: Iterable[Tensor], g_t: Iterable[Tensor], k: int) -> Tensor | Literal[0]:
     """Of the layers but the first the sum of 1 / N sum (exp(-dv_s^2 / 8) - exp(-dv_t^2 / 8))^2.
 
     dv are differences between the right singular vectors of a layer and those of the layer before,
@@ -61,7 +64,13 @@ def kdsvd_loss(g_s, g_t, k) -> Tensor:
     return sum(svd.changes("kdsvd_loss", layers, k, lambda x: x.flatten(1, 2).float()))
 
 
-def vid_loss(regressor, log_scale: Tensor, f_s: Tensor, f_t: Tensor, eps=1e-5) -> Tensor:
+def vid_loss(
+    regressor: Callable[[Tensor], Tensor],
+    log_scale: Tensor,
+    f_s: Tensor,
+    f_t: Tensor,
+    eps: float = 1e-5,
+) -> Tensor:
     """mean 1/2 ((regressor(f_s) - f_t)^2 / v_c + log v_c), v = softplus(log_scale) + eps.
 
     mdistiller's VID leaves log_scale out of its learnable parameters: there v keeps its first
@@ -84,7 +93,7 @@ def feat_loss(source: Tensor, target: Tensor, margin: Tensor) -> Tensor:
     return maps.overhaul(ours, theirs, margin.to(ours)).sum() / max(1, len(ours))
 
 
-def hcl_loss(fstudent, fteacher) -> Tensor:
+def hcl_loss(fstudent: Iterable[Tensor], fteacher: Iterable[Tensor]) -> Tensor | Literal[0]:
     """ReviewKD: the sum over layers of weighted means of squared errors of a pyramid.
 
     Its levels are the map itself and averages to 4 x 4, 2 x 2 and 1 x 1 where these are less high,

@@ -1,12 +1,20 @@
 """Losses of what the samples of a batch are to each other."""
 
+from collections.abc import Iterable
+from typing import Literal
+
 from torch import Tensor
 
 from .._zoos import relations
 
 
 def rkd_loss(
-    f_s: Tensor, f_t: Tensor, squared=False, eps=1e-12, distance_weight=25, angle_weight=50
+    f_s: Tensor,
+    f_t: Tensor,
+    squared: bool = False,
+    eps: float = 1e-12,
+    distance_weight: float = 25,
+    angle_weight: float = 50,
 ) -> Tensor:
     """The weighted sum of RKD's distance and angle losses of flattened features.
 
@@ -21,7 +29,7 @@ def rkd_loss(
     return relations.rkd(student, teacher, distance_weight, angle_weight, eps=eps, squared=squared)
 
 
-def pkt_loss(f_s: Tensor, f_t: Tensor, eps=1e-7) -> Tensor:
+def pkt_loss(f_s: Tensor, f_t: Tensor, eps: float = 1e-7) -> Tensor:
     """1 / N^2 sum p log((p + eps) / (q + eps)) of (N, D) features, the sample itself included.
 
     The mean is over N^2, hence weights of 30000. The teacher gets a gradient, unless it comes
@@ -44,7 +52,7 @@ def similarity_loss(f_s: Tensor, f_t: Tensor) -> Tensor:
     return relations.similarity("similarity_loss", f_s, f_t).reshape(1)
 
 
-def sp_loss(g_s, g_t) -> Tensor:
+def sp_loss(g_s: Iterable[Tensor], g_t: Iterable[Tensor]) -> Tensor | Literal[0]:
     """The sum of `similarity_loss` over pairs of layers, one element; 0 for no layer.
 
     Source: mdistiller, mdistiller/distillers/SP.py.

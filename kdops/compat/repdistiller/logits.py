@@ -14,7 +14,7 @@ class DistillKL(nn.Module):
     Source: RepDistiller, distiller_zoo/KD.py.
     """
 
-    def __init__(self, T):  # noqa: N803
+    def __init__(self, T: float) -> None:  # noqa: N803
         super().__init__()
         self.T = T
 

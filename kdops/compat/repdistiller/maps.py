@@ -4,6 +4,7 @@ Maps of other heights are averaged to the lower one, H x H. Lists are taken in p
 of the shorter one. The teacher gets a gradient where no class says otherwise.
 """
 
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -31,11 +32,11 @@ class Attention(nn.Module):
     Source: RepDistiller, distiller_zoo/AT.py.
     """
 
-    def __init__(self, p=2):
+    def __init__(self, p: float = 2) -> None:
         super().__init__()
         self.p = p
 
-    def forward(self, g_s, g_t) -> list[Tensor]:
+    def forward(self, g_s: Iterable[Tensor], g_t: Iterable[Tensor]) -> list[Tensor]:
         return [maps.attention(*pair, self.p) for pair in maps.pairs("Attention", g_s, g_t)]
 
 
@@ -47,7 +48,7 @@ class FactorTransfer(nn.Module):
     Source: RepDistiller, distiller_zoo/FT.py. kdops has no other form.
     """
 
-    def __init__(self, p1=2, p2=1):
+    def __init__(self, p1: float = 2, p2: float = 1) -> None:
         super().__init__()
         self.p1, self.p2 = p1, p2
 
@@ -66,7 +67,7 @@ class NSTLoss(nn.Module):
     Source: RepDistiller, distiller_zoo/NST.py. kdops has no other form.
     """
 
-    def forward(self, g_s, g_t) -> list[Tensor]:
+    def forward(self, g_s: Iterable[Tensor], g_t: Iterable[Tensor]) -> list[Tensor]:
         layers = maps.pairs("NSTLoss", g_s, g_t)
         return [maps.selectivity(*pair, constant=True) for pair in layers]
 
@@ -81,19 +82,19 @@ class FSP(nn.Module):
     Source: RepDistiller, distiller_zoo/FSP.py.
     """
 
-    def __init__(self, s_shapes, t_shapes):
+    def __init__(
+        self, s_shapes: Iterable[Sequence[int]], t_shapes: Iterable[Sequence[int]]
+    ) -> None:
         super().__init__()
         student, teacher = ([shape[1] for shape in shapes] for shapes in (s_shapes, t_shapes))
         if student != teacher:
             raise ValueError(f"FSP: s_shapes must have t_shapes' channels {teacher}, got {student}")
 
-    def forward(self, g_s, g_t) -> list[Tensor]:
+    def forward(self, g_s: Sequence[Tensor], g_t: Sequence[Tensor]) -> list[Tensor]:
         for name, layers in (("g_s", g_s), ("g_t", g_t)):
             for x in layers:
                 _checks.feature_maps("FSP", name, x)
-        ours, theirs = (
-            [tuple(maps.same_height(*x)) for x in pairwise(layers)] for layers in (g_s, g_t)
-        )
+        ours, theirs = ([maps.same_height(*x) for x in pairwise(layers)] for layers in (g_s, g_t))
         return [
             functional.fsp_loss(*pair, teacher_grad=True)
             for pair in zip(ours, theirs, strict=False)
@@ -111,11 +112,11 @@ class KDSVD(nn.Module):
     Source: RepDistiller, distiller_zoo/KDSVD.py. kdops has no other form.
     """
 
-    def __init__(self, k=1):
+    def __init__(self, k: int = 1) -> None:
         super().__init__()
         self.k = k
 
-    def forward(self, g_s, g_t) -> list[Tensor]:
+    def forward(self, g_s: Iterable[Tensor], g_t: Iterable[Tensor]) -> list[Tensor]:
         layers = maps.pairs("KDSVD", g_s, g_t)
         return svd.changes("KDSVD", layers, self.k, lambda x: x.flatten(2).mT)
 
@@ -128,12 +129,12 @@ class ABLoss(nn.Module):
     Source: RepDistiller, distiller_zoo/AB.py. kdops has no other form.
     """
 
-    def __init__(self, feat_num, margin=1.0):
+    def __init__(self, feat_num: int, margin: float = 1.0) -> None:
         super().__init__()
         self.w = [2.0 ** (i - feat_num + 1) for i in range(feat_num)]
         self.margin = margin
 
-    def forward(self, g_s, g_t) -> list[Tensor]:
+    def forward(self, g_s: Iterable[Tensor], g_t: Iterable[Tensor]) -> list[Tensor]:
         weighted = zip(self.w, maps.pairs("ABLoss", g_s, g_t), strict=False)
         return [
             weight * maps.boundaries(*pair, self.margin).sum() / len(pair[0]) / 1000 * 3
@@ -152,12 +153,12 @@ class VIDLoss(nn.Module):
 
     def __init__(
         self,
-        num_input_channels,
-        num_mid_channel,
-        num_target_channels,
-        init_pred_var=5.0,
-        eps=1e-5,
-    ):
+        num_input_channels: int,
+        num_mid_channel: int,
+        num_target_channels: int,
+        init_pred_var: float = 5.0,
+        eps: float = 1e-5,
+    ) -> None:
         super().__init__()
         self.regressor = variational.regressor(
             num_input_channels, num_mid_channel, num_target_channels

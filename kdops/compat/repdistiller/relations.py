@@ -1,5 +1,7 @@
 """Losses of what the samples of a batch are to each other."""
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
 from ...functional._composed import same_shape
@@ -17,7 +19,7 @@ class RKDLoss(nn.Module):
     Source: RepDistiller, distiller_zoo/RKD.py.
     """
 
-    def __init__(self, w_d=25, w_a=50):
+    def __init__(self, w_d: float = 25, w_a: float = 50) -> None:
         super().__init__()
         self.w_d, self.w_a = w_d, w_a
 
@@ -51,7 +53,7 @@ class Similarity(nn.Module):
     Source: RepDistiller, distiller_zoo/SP.py.
     """
 
-    def forward(self, g_s, g_t) -> list[Tensor]:
+    def forward(self, g_s: Iterable[Tensor], g_t: Iterable[Tensor]) -> list[Tensor]:
         return [
             relations.similarity("Similarity", ours, theirs).reshape(1)
             for ours, theirs in zip(g_s, g_t, strict=False)
