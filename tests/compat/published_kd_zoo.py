@@ -7,7 +7,8 @@ The zoo has no licence: what follows is written from the papers' formulas with t
 import torch
 import torch.nn.functional as F
 
-from ..published import correlations, distances
+from kdops.bench.published import correlations, distances
+
 from . import published_zoos as zoos
 
 

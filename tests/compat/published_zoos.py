@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..published import angles, cosine_probabilities, distances
+from kdops.bench.published import angles, cosine_probabilities, distances
 
 
 def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
