@@ -35,8 +35,8 @@ if said=$(CXX=/nowhere/c++ KDOPS_BUILD=cpu pip wheel --no-build-isolation --no-d
   echo "packages: KDOPS_BUILD=cpu does not fail as it should: $said"
   exit 1
 fi
-CXX=/nowhere/c++ pip install --verbose --no-build-isolation --no-deps --force-reinstall . |
-  grep -m 1 "kdops: no native library is built, the C++ compiler '/nowhere/c++' is not found"
+said=$(CXX=/nowhere/c++ pip install -v --no-build-isolation --no-deps --force-reinstall . 2>&1)
+grep -q "kdops: no native library is built, the C++ compiler '/nowhere/c++' is not found" <<<"$said"
 cd "$work"
 [ "$(python -m kdops info | grep -c "not loaded: not built")" = 2 ]
 echo "packages: fine"
