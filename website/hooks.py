@@ -12,7 +12,12 @@ from benchmarks import numerics
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "examples/README.md": "examples.md",
+}
+SOURCES = {uri: source for source, uri in PAGES.items()}
 OUTSIDE = "repository"  # where a file that a page links to lies on the site
 LINK = re.compile(r"(\]\()([^)\s#]+)(?=[)#])")
 PICTURE = re.compile(r"<!-- picture: (\S+) (.+?) -->", re.DOTALL)
@@ -65,7 +70,7 @@ def on_files(files: Files, config) -> Files:
 
 def _folder(uri: str) -> Path:
     """Where the text of a page lies, from which its links lead."""
-    return ROOT if uri in PAGES.values() else (DOCS / uri).parent
+    return (ROOT / SOURCES[uri] if uri in SOURCES else DOCS / uri).parent
 
 
 def _linked(folder: Path, target: str) -> Path | None:
