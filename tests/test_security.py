@@ -130,9 +130,9 @@ def variables(path: Path) -> set[str]:
     found = re.findall(r'environ(?:\.get\(|\[)"(\w+)"|getenv\("(\w+)"\)', text)
     loops = re.findall(r"os\.environ\.get\(x, 1\)\) for x in \((.*?)\)", text)
     named = re.findall(r'"(\w+)"', " ".join(loops))
-    assert len(found) + len(loops) == len(re.findall(r"environ\b[.\[](?!update|setdefault)|getenv\(", text)), (
-        path
-    )
+    assert len(found) + len(loops) == len(
+        re.findall(r"environ\b[.\[](?!update|setdefault)|getenv\(", text)
+    ), path
     return {first or second for first, second in found} | set(named)
 
 
