@@ -98,8 +98,8 @@ def test_accuracy(backend, case, distribution, dtype):
     for what, error, bound, of_eager in zip(
         ("value", "gradient"), found, bounds, eager, strict=True
     ):
-        if backend == "reference":  # torch's own sums: as good as eager, up to their luck
-            bound = 8 * max(bound, of_eager)
+        if backend == "reference":  # torch's own sums, which differ by instruction set
+            bound = 16 * max(bound, of_eager)
         elif dtype == torch.float64:  # where eager and the oracle differ so do all
             bound = max(bound, 2 * of_eager)
         elif case.name in EAGER:
