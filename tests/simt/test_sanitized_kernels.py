@@ -16,6 +16,8 @@ def test_values(mode):
 
 
 def test_layouts(mode):
+    if mode == "thread":
+        pytest.skip("where a row lies changes no barrier")
     run_suite(mode, ["views"], "emulator and misaligned and float32")
 
 
