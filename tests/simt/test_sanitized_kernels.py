@@ -11,8 +11,13 @@ pytestmark = [
 ]
 
 
+def few(mode):
+    """ThreadSanitizer is the slowest, and lists of students run the same kernels again."""
+    return FEW if mode == "address" else FEW[:1]
+
+
 def test_values(mode):
-    run_suite(mode, FEW)
+    run_suite(mode, few(mode))
 
 
 def test_layouts(mode):
@@ -27,9 +32,9 @@ def test_rows_in_chunks(mode):
 
 
 def test_normalised_rows(mode):
-    many = "many_rows" if mode == "address" else "(many_rows and student_t and jeffreys)"
-    run_suite(mode, ["row_relations"], f"emulator and (duplicate or {many})", "random:3")
+    only = "duplicate or many_rows" if mode == "address" else "duplicate"
+    run_suite(mode, ["row_relations"], f"emulator and ({only})", "random:3")
 
 
 def test_streamed_maps(mode):
-    run_suite(mode, FEW, f"emulator and ({PAIRS})", "reverse", map_bytes=0)
+    run_suite(mode, few(mode), f"emulator and ({PAIRS})", "reverse", map_bytes=0)
