@@ -56,7 +56,7 @@ BELOW = {
         "taps",
         "_backend",
     },
-    "bench": {"__init__", "_backend", "_native"},
+    "bench": {"__init__", "functional", "_backend", "_native"},
     "recipes": {"methods"},
     "results": set(),
     "training": {"methods", "metrics", "peers", "recipes", "results", "samplers", "taps"},

@@ -5,13 +5,13 @@ import os
 
 import torch
 
+from ..functional._peers import MOST_PEERS
 from . import measure
 from .cases import KINDS, RELATED, Case
 from .compare import Line, Report, compare, has_kernels
 from .text import markdown, number, size
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-MOST_PEERS = 16
 GIB = 2.0**30
 
 

@@ -142,3 +142,13 @@ def test_memory_bank_without_indices():
     student = {**outputs(out=torch.randn(2, 4)), "empty": {"input": {"pos_idx": torch.arange(2)}}}
     with pytest.raises(AttributeError, match="prob"):
         loss(student, outputs(out=torch.randn(2, 4)))
+
+
+def test_activations_of_exactly_0():
+    """As behind a ReLU: no difference, 0 is on the inactive side in both."""
+    student, teacher = batch()
+    pairs = {"fc": {name: {"path": "fc", "io": "output"} for name in ("student", "teacher")}}
+    call = student, teacher.relu(), pairs, 0.4, "mean"
+    mine, peers = compared("AltActTransferLoss", *call)
+    assert mine[0] == pytest.approx(peers[0], rel=1e-9)
+    torch.testing.assert_close(mine[1], peers[1], rtol=1e-9, atol=0)

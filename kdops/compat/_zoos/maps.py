@@ -1,6 +1,6 @@
 """Feature maps of a layer, as the zoos compare them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -73,3 +73,24 @@ def overhaul(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
     """Of each entry (student - max(teacher, margin))^2, but 0 where both are inactive."""
     goal = torch.maximum(teacher, margin)
     return torch.where((student > goal) | (goal > 0), (student - goal).square(), 0.0)
+
+
+def pyramid(
+    error: Callable[[Tensor, Tensor], Tensor],
+    student: Tensor,
+    teacher: Tensor,
+    sizes: Sequence[int] = (4, 2, 1),
+) -> Tensor:
+    """Errors of the maps and of their averages to k x k, weights 1, 1/2, 1/4, ... over their sum.
+
+    A k that is not below the height is left out.
+    """
+    value = error(student, teacher)
+    weight = total = 1.0
+    for size in sizes:
+        if size < student.shape[2]:
+            ours, theirs = (F.adaptive_avg_pool2d(x, size) for x in (student, teacher))
+            weight /= 2
+            value = value + weight * error(ours, theirs)
+            total += weight
+    return value / total

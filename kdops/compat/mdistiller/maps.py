@@ -7,7 +7,6 @@ of the shorter one. The teacher gets a gradient where no function says otherwise
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from .._zoos import maps, svd, variational
@@ -100,14 +99,5 @@ def hcl_loss(fstudent: Iterable[Tensor], fteacher: Iterable[Tensor]) -> Tensor |
     with weights 1, 1/2, 1/4, ... over their sum. The fusing modules are models.
     Source: mdistiller, mdistiller/distillers/ReviewKD.py. kdops has no other form.
     """
-    return sum(_pyramid(*pair) for pair in maps.pairs("hcl_loss", fstudent, fteacher))
-
-
-def _pyramid(student: Tensor, teacher: Tensor) -> Tensor:
-    total, weights = maps.squared_error(student, teacher), 1.0
-    levels = [size for size in (4, 2, 1) if size < student.shape[2]]
-    for number, size in enumerate(levels, 1):
-        pooled = (F.adaptive_avg_pool2d(x, size) for x in (student, teacher))
-        total = total + maps.squared_error(*pooled) / 2**number
-        weights += 1 / 2**number
-    return total / weights
+    layers = maps.pairs("hcl_loss", fstudent, fteacher)
+    return sum(maps.pyramid(maps.squared_error, *pair) for pair in layers)

@@ -1,6 +1,7 @@
 """torchdistill's losses of feature maps. The teacher's gradient is kept."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from ... import _checks
 from ... import functional as F
 from ...reference.numbers import accumulation, root
+from .._zoos import maps
 from ._io_dict import IODict, Pair, PairConfigs, Pairs, at
 from .logits import MODES
 
@@ -112,13 +114,8 @@ class AltActTransferLoss(Pairs):
         rows: Any = None  # of no pairs there is no mean: a TypeError, as in torchdistill
         for weight, ours, theirs in self.weighted(student_io_dict, teacher_io_dict):
             rows = len(ours) if rows is None else rows
-            off = (accumulation(ours) + self.margin).square() * (
-                (ours > -self.margin) & (theirs <= 0)
-            )
-            on = (accumulation(ours) - self.margin).square() * (
-                (ours <= self.margin) & (theirs > 0)
-            )
-            value = value + weight * (off + on).sum()
+            missed = maps.boundaries(accumulation(ours), theirs, self.margin)
+            value = value + weight * missed.sum()
         return value / rows if self.reduction == "mean" else value
 
 
@@ -209,12 +206,5 @@ class HierarchicalContextLoss(Pair):
     ) -> Tensor:
         (ours, _), theirs = self.pair(student_io_dict, teacher_io_dict)
         ours, theirs = accumulation(ours), accumulation(theirs)
-        value = nn.functional.mse_loss(ours, theirs, reduction=self.reduction)
-        weight = total = 1.0
-        for size in self.output_sizes:
-            if size < ours.shape[2]:
-                s, t = (nn.functional.adaptive_avg_pool2d(x, size) for x in (ours, theirs))
-                weight /= 2
-                value = value + weight * nn.functional.mse_loss(s, t, reduction=self.reduction)
-                total += weight
-        return value / total
+        error = partial(nn.functional.mse_loss, reduction=self.reduction)
+        return maps.pyramid(error, ours, theirs, self.output_sizes)
