@@ -37,7 +37,7 @@ struct PeerJob {
   const T* weights = nullptr;              // of the mixture, or null
   double scale = 1;                        // of the gradients: 1 / rows for the mean
   std::array<S*, kMostPeers> gradients{};  // or null
-  bool any_gradient = false, any_ce = false;
+  bool any_gradient = false;
   T* weights_gradient = nullptr;  // or null
 
   PeerJob(const PeerLoss& loss, const Labels& labels) : loss(loss), labels(labels) {}
@@ -67,10 +67,11 @@ struct PeerScratch {
   T* memory;
   int64_t size;  // of an array
   int members, targets;
+  bool kept;  // every block of a row has memory of its own
 
   int64_t elements() const { return (3 + 3 * members + targets) * size; }
   PeerScratch block(int64_t number) const {
-    return {memory + number * elements(), size, members, targets};
+    return {kept ? memory + number * elements() : memory, size, members, targets, kept};
   }
   T* base() const { return memory; }             // z_0 - z_0[top], or 0 in plain rows
   T* work() const { return memory + size; }      // of one member

@@ -179,7 +179,7 @@ template <int W, class S>
 KDOPS_INLINE bool one_sweep(const PeerRow<W, S>& r) {
   const PeerJob<S>& job = r.job;
   return job.mixture && !r.plain && !job.flows() && !r.weights_gradient && !job.pairs.empty() &&
-         (!job.any_ce || r.shares_softmax());
+         (!any_ce(job.loss) || r.shares_softmax());
 }
 
 // The KL of a peer and its target in a block as pass 0 left it, and the peer's gradient.
@@ -237,8 +237,8 @@ KDOPS_INLINE void peer_row(PeerRow<W, S>& r, double* terms) {
   for (int pass = 0; pass <= last; ++pass) {
     for (int64_t begin = 0; begin < job.cols; begin += kBlock) {
       const int64_t n = std::min(kBlock, job.cols - begin);
-      if (r.kept) r.s = r.scratch.block(begin / kBlock);
-      if (pass == 0 || !r.kept) {
+      r.s = r.scratch.block(begin / kBlock);
+      if (pass == 0 || !r.s.kept) {
         if (r.plain) {
           r.fill_plain(begin, n, sums);
         } else if (!r.fill_near(begin, n, sums)) {
@@ -257,7 +257,7 @@ KDOPS_INLINE void peer_row(PeerRow<W, S>& r, double* terms) {
         for (const Pair& pair : job.pairs) learn(r, pair, begin, n);
         continue;
       }
-      if (pass == 1 || !r.kept) r.normalise_block(n);
+      if (pass == 1 || !r.s.kept) r.normalise_block(n);
       if (pass == 1) add_pairs(r, n);
       if (pass == last && job.any_gradient) write_gradients(r, begin, n);
     }

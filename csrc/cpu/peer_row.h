@@ -16,7 +16,6 @@ struct PeerRow {
 
   const PeerJob<S>& job;
   const PeerScratch<T> scratch;
-  const bool kept;           // every block in scratch of its own
   PeerScratch<T> s;          // of the block at hand
   const int64_t row, label;  // -1 without labels
   const T inverse_t, rate;
@@ -30,11 +29,10 @@ struct PeerRow {
   T peak[kMostPeers][kMostPeers], target_top[kMostPeers];  // of target a, and each peer's there
   double least_flow[kMostPeers] = {}, at_label[kMostPeers] = {};
 
-  KDOPS_INLINE PeerRow(const PeerJob<S>& job, const PeerScratch<T>& scratch, bool kept, int64_t row,
+  KDOPS_INLINE PeerRow(const PeerJob<S>& job, const PeerScratch<T>& scratch, int64_t row,
                        double* gradient)
       : job(job),
         scratch(scratch),
-        kept(kept),
         s(scratch),
         row(row),
         label(job.labels.given() ? job.labels[row] : -1),

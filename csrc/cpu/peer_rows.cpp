@@ -54,8 +54,7 @@ void keep_row(const PeerJob<S>& job, int64_t row, const double* terms, const Row
 
 template <int W, class S, class T = acc_t<S>>
 KDOPS_INLINE void peer_rows_impl(const PeerJob<S>& job, int64_t begin, int64_t end,
-                                 const PeerScratch<T>& scratch, bool kept,
-                                 const RowOutputs<T>& out) {
+                                 const PeerScratch<T>& scratch, const RowOutputs<T>& out) {
   const bool own_weights = job.weights_gradient && job.mixture->weights_of_rows;
   const int64_t size = int64_t(job.targets) * job.peers;
   double weights[kMostPeers * kMostPeers], terms[kMostTerms];
@@ -63,7 +62,7 @@ KDOPS_INLINE void peer_rows_impl(const PeerJob<S>& job, int64_t begin, int64_t e
     std::fill_n(terms, job.terms(), 0.0);
     if (own_weights) std::fill_n(weights, size, 0.0);
     if (job.counted(row)) {
-      PeerRow<W, S> r(job, scratch, kept, row, own_weights ? weights : out.weights);
+      PeerRow<W, S> r(job, scratch, row, own_weights ? weights : out.weights);
       peer_row(r, terms);
     } else {
       for (int k = 0; k < job.peers; ++k)
@@ -75,12 +74,11 @@ KDOPS_INLINE void peer_rows_impl(const PeerJob<S>& job, int64_t begin, int64_t e
   }
 }
 
-#define KDOPS_PEER_ROWS(S)                                                                      \
-  KDOPS_MULTIVERSION(                                                                           \
-      peer_rows,                                                                                \
-      (const PeerJob<S>& job, int64_t begin, int64_t end, const PeerScratch<acc_t<S>>& scratch, \
-       bool kept, const RowOutputs<acc_t<S>>& out),                                             \
-      (job, begin, end, scratch, kept, out))
+#define KDOPS_PEER_ROWS(S)                                                                    \
+  KDOPS_MULTIVERSION(peer_rows,                                                               \
+                     (const PeerJob<S>& job, int64_t begin, int64_t end,                      \
+                      const PeerScratch<acc_t<S>>& scratch, const RowOutputs<acc_t<S>>& out), \
+                     (job, begin, end, scratch, out))
 KDOPS_PEER_ROWS(float)
 KDOPS_PEER_ROWS(double)
 KDOPS_PEER_ROWS(BFloat16)
@@ -98,11 +96,11 @@ void run(const PeerJob<S>& job, int64_t counted, const PeerOutputs& outputs, con
   const bool per_row = job.loss.reduction == kNone;
   T *losses = mutable_data<T>(outputs.tensors[0]), *terms = mutable_data<T>(outputs.tensors[1]);
   const int64_t size = (std::min(job.cols, kBlock) + 63) & -64;
-  const PeerScratch<T> one{nullptr, size, job.members(), job.targets};
+  PeerScratch<T> one{nullptr, size, job.members(), job.targets, false};
   const int64_t blocks = (job.cols + kBlock - 1) / kBlock;
   const int64_t whole = blocks * one.elements();
-  const bool kept = whole <= kLocal || whole <= job.peers * job.rows * job.cols / kKept;
-  const int64_t elements = kept ? whole : one.elements();
+  one.kept = whole <= kLocal || whole <= job.peers * job.rows * job.cols / kKept;
+  const int64_t elements = one.kept ? whole : one.elements();
   const int64_t grain = kGrain / (per_group * job.cols * job.peers);
   parallel(groups, std::max<int64_t>(1, grain), [&](int64_t begin, int64_t end) {
     alignas(64) T local[kLocal];
@@ -113,8 +111,7 @@ void run(const PeerJob<S>& job, int64_t counted, const PeerOutputs& outputs, con
     for (int64_t group = begin; group < end; ++group) {
       double* const own = sums.data() + group * each;
       const RowOutputs<T> out{losses, terms, per_row, own, weights ? own + job.terms() : nullptr};
-      peer_rows(job, group * per_group, std::min((group + 1) * per_group, job.rows), scratch, kept,
-                out);
+      peer_rows(job, group * per_group, std::min((group + 1) * per_group, job.rows), scratch, out);
     }
   });
   double* const total = sums.data() + groups * each;
@@ -134,7 +131,7 @@ PeerJob<S> job_of(const PeerLoss& loss, const PeerBatch& batch, const PeerOutput
   PeerJob<S> job(loss, Labels(batch.target));
   job.peers = batch.peers, job.rows = batch.rows, job.cols = batch.cols;
   job.logits = batch.logits<S>(), job.gradients = outputs.gradients<S>(batch);
-  job.any_gradient = !outputs.gradient_of.empty(), job.any_ce = any_ce(loss);
+  job.any_gradient = !outputs.gradient_of.empty();
   job.scale = loss.reduction == kMean ? 1 / double(std::max<int64_t>(counted, 1)) : 1.0;
   return job;
 }

@@ -41,9 +41,8 @@ KDOPS_HD V peer_difference(V z, V z0, Difference<V> offset) {
 template <class T>
 constexpr T kNear = sizeof(T) == 8 ? 300 : 40;
 
-// p_i - p_0 of a near row with |x| <= 1 / 2. Beyond, peer i is far from peer 0 as a whole, x has
-// lost the digits of 1 + x, and p_i and p_0 themselves are the better ones: f and Z_i / Z_0 for h,
-// x.
+// p_i - p_0 of a near row with |x| <= 1 / 2. Beyond, peer i is far from peer 0 as a whole and x has
+// lost the digits of 1 + x: then f stands for h, and Z_i / Z_0 for x.
 template <class V>
 KDOPS_HD V from_peer_0(V h, V e, V x, V inverse_z) {
   return (h - x * e) * inverse_z;
