@@ -130,14 +130,17 @@ def same_width(function: str, name: str, layers: Sequence[Tensor]) -> None:
         )
 
 
-def number(function: str, name: str, value: float, low: float = -math.inf) -> float:
-    """A finite real number, at least low."""
-    if type(value) is float and low <= value < math.inf and value > -math.inf:
+def number(
+    function: str, name: str, value: float, low: float = -math.inf, high: float = math.inf
+) -> float:
+    """A finite real number in low..high."""
+    if type(value) is float and low <= value <= high and -math.inf < value < math.inf:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{function}: {name} must be a number, got {type(value).__name__}")
-    if not math.isfinite(value) or value < low:
+    if not (math.isfinite(value) and low <= value <= high):
         bound = "" if low == -math.inf else f" and >= {low:g}"
+        bound += "" if high == math.inf else f" and <= {high:g}"
         raise ValueError(f"{function}: {name} must be finite{bound}, got {value}")
     return value
 

@@ -60,8 +60,10 @@ def samples(rows=6, dtype=torch.float32, transposed=False):
             yield "_cckd_loss", ([s, t], 0.4, [0.4, 0.4, 0.1], True, True, grad, teacher)
         for power in (0, 1, 2):
             for student_t in (False, True):
-                yield "_pkt_loss", ([s, t], student_t, not student_t, student_t, power, grad)
-            yield "_sp_loss", ([s, t], power, grad)
+                yield "_pkt_loss", ([s, t], student_t, not student_t, student_t, 0.0, power, grad)
+            yield "_pkt_loss", ([s, t], False, False, True, 1e-7, power, grad)
+            for norm in (1, 2):
+                yield "_sp_loss", ([s, t], norm, power, grad)
     for wanted in (0, 1, 7):
         yield "_mutual_kl", mutual(s, t, target, wanted)
         yield "_mixture_kl", mixture(s, t, target, wanted)

@@ -27,6 +27,7 @@ def features(rows=9, columns=5, dtype=torch.float32):
         (kdops.pkt_loss, {"kernel": "rbf"}, ValueError, "kernel must be"),
         (kdops.pkt_loss, {"divergence": "js"}, ValueError, "divergence must be"),
         (kdops.pkt_loss, {"eps": -1e-7}, ValueError, "eps must be"),
+        (kdops.pkt_loss, {"eps": 1.5}, ValueError, "eps must be"),
         (kdops.pkt_loss, {"eps": "0"}, TypeError, "eps must be"),
         (kdops.sp_loss, {"norm": 3}, ValueError, "norm must be"),
     ],
@@ -149,3 +150,68 @@ def test_a_row_alone_has_no_neighbour(backend, kernel):
         kdops.pkt_loss, student, teacher, kernel=kernel, include_self=False
     )
     assert abs(value) < 1e-12 and (gradient.abs() < 1e-6).all()
+
+
+PUBLISHED = {
+    "PKT": ("pkt_loss", {"eps": 1e-7, "reduction": "mean"}),
+    "PKT of others": ("pkt_loss", {"eps": 1e-3, "include_self": False}),
+    "SP": ("sp_loss", {"norm": 1}),
+}
+published = pytest.mark.parametrize(("name", "options"), PUBLISHED.values(), ids=list(PUBLISHED))
+
+
+@published
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("spread", [1.0, 1e-2])
+@pytest.mark.parametrize("rows", [3, 9, 70])
+def test_published_forms(backend, name, options, dtype, spread, rows):
+    """Of rows at scales of 1e-3 to 1e3, the student's near the teacher's or not."""
+    teacher, noise = features(rows, 19, torch.float64)
+    scale = torch.logspace(-3, 3, rows, dtype=torch.float64)[:, None]
+    student = ((1 - spread) * teacher + spread * noise) * scale
+    student, teacher = student.to(dtype), (teacher * scale).to(dtype)
+    value, gradient = value_and_gradient(getattr(kdops, name), student, teacher, **options)
+    exact = value_and_gradient(
+        getattr(reference, name), student.double(), teacher.double(), **options
+    )
+    bound = 1e-11 if dtype == torch.float64 else 1e-5 / spread
+    assert value.item() == pytest.approx(exact[0].item(), rel=bound)
+    for row in range(rows):
+        assert gradient_error(gradient[row], exact[1][row]) < 10 * bound
+
+
+@published
+def test_published_forms_run_on_the_kernels(native, monkeypatch, name, options):
+    monkeypatch.delattr(reference, name)
+    student, teacher = features()
+    assert getattr(kdops, name)(student.requires_grad_(), teacher, **options) > 0
+
+
+@published
+def test_published_forms_of_equal_and_zero_rows(backend, name, options):
+    student, teacher = features()
+    value, gradient = value_and_gradient(getattr(kdops, name), teacher, teacher, **options)
+    assert value == 0 and gradient.abs().max() <= options.get("eps", 0)  # not 0 with eps
+    student[3], student[4], teacher[5] = 0, student[2], 0
+    value, gradient = value_and_gradient(getattr(kdops, name), student, teacher, **options)
+    exact = value_and_gradient(
+        getattr(reference, name), student.double(), teacher.double(), **options
+    )
+    assert value.item() == pytest.approx(exact[0].item(), rel=1e-5)
+    for row in range(9):
+        torch.testing.assert_close(
+            gradient[row], exact[1][row].float(), rtol=1e-4, atol=1e-5 * exact[1][row].abs().max()
+        )
+    if name == "pkt_loss":  # x / (|x| + eps) has the slope 1 / eps at 0
+        length = (1 / options["eps"]) * gradient[2].norm()
+        assert length / 100 < gradient[3].norm() < 100 * length
+
+
+@pytest.mark.parametrize("magnitude", [1e-30, 1e-18, 1e18, 1e30])
+def test_published_neighbours_of_any_length(backend, magnitude):
+    """Rows far below eps are all orthogonal, far above it eps counts for nothing."""
+    student, teacher = features()
+    value = kdops.pkt_loss(magnitude * student, magnitude * teacher, eps=1e-7)
+    plain = kdops.pkt_loss(student, teacher, eps=1e-7)
+    expected = plain.item() if magnitude > 1 else 0
+    assert value.item() == pytest.approx(expected, rel=1e-4, abs=1e-12)

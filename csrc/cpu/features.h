@@ -34,6 +34,7 @@ struct Features {
   T scale = 1;                 // x is the input times scale
   bool finite = true;          // neither NaN nor infinity
   const T* inverse = nullptr;  // unit rows: d(row) / d(input row), 0 for a zero row
+  T eps = 0;                   // that was added to the lengths of unit rows
   std::optional<Buffer<T>> copy = {};
   std::vector<T> inverses = {};
 
@@ -85,10 +86,12 @@ inline Features<double> promoted(const Features<float>& f, const Tensor& like) {
   return g;
 }
 
-// Rows of length 1; a zero row stays 0 and has no gradient.
+// Rows over their length plus eps: of length 1 without it; a zero row stays 0, and without eps has
+// no gradient.
 template <class S, class T = acc_t<S>>
-Features<T> unit_rows(const Tensor& tensor) {
+Features<T> unit_rows(const Tensor& tensor, double eps = 0) {
   Features<T> f{nullptr, tensor.size(0), tensor.size(1)};
+  f.eps = static_cast<T>(eps);
   const S* input = const_data<S>(tensor);
   f.copy.emplace(tensor, f.n * f.d);
   f.inverses.resize(f.n);
@@ -98,10 +101,10 @@ Features<T> unit_rows(const Tensor& tensor) {
     f.finite = f.finite && std::isfinite(top);
     const T scale = power_of_two(top);
     scaled_copy(input + i * f.d, f.d, scale, row);
-    const T length = std::sqrt(dot(row, row, f.d));
-    const T inverse = length > 0 ? T(1) / length : T(0);
+    const double length = std::sqrt(dot(row, row, f.d)) + eps * double(scale);
+    const T inverse = static_cast<T>(length > 0 ? 1 / length : 0);
     if (f.d == 1 && length > 0)
-      row[0] /= length;  // exactly 1
+      row[0] = static_cast<T>(row[0] / length);  // exactly 1
     else
       scaled_copy(row, f.d, inverse, row);
     f.inverses[i] = scale * inverse;

@@ -91,9 +91,9 @@ class Laplacian {
     const T degree = static_cast<T>(degree_[i]);
     if (form_ == Gradient::kLaplacian) difference_less(degree, x, centre_.data(), f_.d, g);
     T scale = f_.scale;
-    if (f_.inverse != nullptr) {  // only what turns the unit row is left, over the row's length
-      subtract_multiple(dot(g, x, f_.d), x, f_.d, g);
+    if (f_.inverse != nullptr) {
       scale = f_.inverse[i];
+      subtract_multiple(along(i, g, degree, scale), x, f_.d, g);
     }
     if constexpr (std::is_same_v<T, acc_t<S>>) {
       scaled_store(g, f_.d, scale, out_ + i * f_.d);
@@ -102,6 +102,16 @@ class Laplacian {
       for (int64_t k = 0; k < f_.d; ++k) rounded[k] = static_cast<acc_t<S>>(g[k] * scale);
       scaled_store(rounded.data(), f_.d, acc_t<S>(1), out_ + i * f_.d);
     }
+  }
+
+  // What is to be taken off along row i, x: all, for only what turns a unit row is left. With eps,
+  // c = 1 - eps * inverse is the row's length, and 1 - c of what stretches it is left.
+  T along(int64_t i, const T* g, T degree, T inverse) const {
+    const T* x = f_.row(i);
+    const T product = dot(g, x, f_.d);
+    if (f_.eps == 0) return product;
+    const T squares = dot(x, x, f_.d), turned = squares > 0 ? product / squares : T(0);
+    return turned - f_.eps * inverse * (turned - degree);
   }
 
   const Features<T>& f_;

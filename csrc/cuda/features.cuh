@@ -39,15 +39,15 @@ class Workspace {
   size_t size_ = 0;
 };
 
-// As they are; over a power of two for the whole batch; rows of length 1.
+// As they are; over a power of two for the whole batch; rows over their length.
 enum class Scaling { kNone, kBatch, kRows };
 
 // What measure_features leaves behind: of each batch the largest magnitudes by block, of each row
-// the inverse length, 0 for a zero row.
+// the inverse length, plus eps: 0 for a zero row without it.
 template <class T>
 struct Measures {
   Scaling scaling;
-  T floor;                  // a length that is compared with the features'
+  T floor;                  // a length that is compared with the features', or eps
   magnitude_t<T>* largest;  // (count, kMeasureBlocks)
   T* inverses;              // (count, n), for rows of length 1
 };
@@ -74,9 +74,9 @@ SIMT_DEVICE T unit_scale(magnitude_t<T> largest) {
   return power_of_two<T>(min(kMaxExponent, max(-kMaxExponent, -exponent<T>(largest))));
 }
 
-// 1 / |row|, by a warp.
+// 1 / (|row| + eps), by a warp.
 template <class S, class T = acc_t<S>>
-SIMT_DEVICE T inverse_length(const S* row, int64_t d, magnitude_t<T> largest) {
+SIMT_DEVICE T inverse_length(const S* row, int64_t d, magnitude_t<T> largest, T eps) {
   const T scale = unit_scale<T>(largest);
   T squares = 0;
   for (int64_t k = threadIdx.x % simt::kWarpSize; k < d; k += simt::kWarpSize) {
@@ -84,6 +84,7 @@ SIMT_DEVICE T inverse_length(const S* row, int64_t d, magnitude_t<T> largest) {
     squares += x * x;
   }
   squares = warp_sum(squares);
+  if (eps > T(0)) return T(scale / (double(sqrt(squares)) + double(eps) * scale));
   return squares > T(0) ? scale / sqrt(squares) : T(0);
 }
 
@@ -103,7 +104,7 @@ measure_features(Batches<S> batches, Measures<T> measures) {
     largest = warp_largest(largest);
     top = max(top, largest);
     if (measures.scaling != Scaling::kRows) continue;
-    const T inverse = inverse_length(row, d, largest);
+    const T inverse = inverse_length(row, d, largest, measures.floor);
     if (lane == 0) measures.inverses[batch * batches.n + i] = inverse;
   }
   top = block_reduce(Values<magnitude_t<T>, 1>{{top}}, Largest{}).v[0];

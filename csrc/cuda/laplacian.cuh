@@ -12,6 +12,10 @@ namespace {
 
 constexpr int kWarps = kTileThreads / simt::kWarpSize;
 
+// Whether rows may be of other lengths than 1 although each is over its own.
+template <bool kLaplacian, MapKind kKind>
+constexpr bool kStretches = kLaplacian && kKind == MapKind::kProduct;
+
 // Of the rows i0 .. and the features k0 .. by one block. `map` is that of x; weight(i, j) is asked
 // for i, j < n. kLaplacian = false: g_i = sum_j w_ij x_j.
 template <bool kLaplacian, MapKind kKind, class S, class T, class Weight>
@@ -22,14 +26,19 @@ struct GradientTile {
   const Weight& weight;
   T* memory;  // shared, kTileMemory
   T along;    // of row i0 + threadIdx % kTile: sum_j w_ij <x_i, x_i - x_j> over the thread's j
+  T degree;   // and sum_j w_ij, where lengths have an eps
 
   // A pair of unit rows has S = 2 -+ 2 <x_i, x_j>. Zero rows have a constant map.
   SIMT_DEVICE T pair(int64_t i, int64_t j) {
     if (i >= x.n || j >= x.n || x.zero(i) || x.zero(j)) return T(0);
     const T w = weight(i, j);
     if (x.inverses == nullptr) return w;
-    const T half = map[j * stride + i] / T(2);
-    along += w * (kKind == MapKind::kSum ? T(2) - half : half);
+    const T entry = map[j * stride + i];
+    if constexpr (kStretches<kLaplacian, kKind>) {
+      along += w * (map[i * stride + i] - entry), degree += w;
+    } else {
+      along += w * (kKind == MapKind::kSum ? T(2) - entry / T(2) : entry / T(2));
+    }
     return w;
   }
 
@@ -65,6 +74,14 @@ SIMT_DEVICE T sum_of_row(T own, T (*parts)[kTile], int row) {
   return sum;
 }
 
+// What is to be taken off along row i where its length has an eps: it is c = 1 - eps / (|x_i| +
+// eps), and 1 - c of what stretches it is left.
+template <class S, class T>
+SIMT_DEVICE T turning_part(const FeatureRows<S, T>& x, int64_t i, T squares, T along, T degree) {
+  const T turned = squares > T(0) ? along / squares : T(0);
+  return turned - x.eps * x.factor(i) * (turned - degree);
+}
+
 // The gradient that a sum amounts to: scaled back, and of a unit row only what turns it.
 template <class S, class T>
 SIMT_DEVICE S finished(const FeatureRows<S, T>& x, int64_t i, int64_t k, T sum, T along,
@@ -80,12 +97,18 @@ SIMT_DEVICE void gradient_tile(const FeatureRows<S, T>& x, const T* map, int64_t
                                S* gradient) {
   SIMT_SHARED(T, parts, [kWarps][kTile]);
   static_assert(kTile == simt::kWarpSize);
-  GradientTile<kLaplacian, kKind, S, T, Weight> tile{x, map, stride, i0, k0, weight, memory, T(0)};
+  GradientTile<kLaplacian, kKind, S, T, Weight> tile{x,      map,    stride, i0,  k0,
+                                                     weight, memory, T(0),   T(0)};
   T sums[4][4] = {};
   tile.accumulate(sums);
   const int row = threadIdx.x / 8, column = threadIdx.x % 8 * 4;
-  const T along = sum_of_row(tile.along, parts, row);
+  T along = sum_of_row(tile.along, parts, row);
   const int64_t i = i0 + row;
+  if constexpr (kStretches<kLaplacian, kKind>) {
+    __syncthreads();
+    const T degree = sum_of_row(tile.degree, parts, row);
+    if (i < x.n) along = turning_part(x, i, map[i * stride + i], along, degree);
+  }
   for (int c = 0; c < 4; ++c) {
     const int64_t k = k0 + column + c;
     if (i >= x.n || k >= x.d) continue;

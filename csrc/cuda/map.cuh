@@ -48,6 +48,7 @@ struct FeatureRows {
   int64_t n, d;
   T scale;
   const T* inverses;
+  T eps;  // that is part of the inverses
 
   SIMT_DEVICE M operator()(int64_t i, int64_t k) const {
     if (i >= n || k >= d) return M(0);
@@ -64,7 +65,8 @@ SIMT_DEVICE FeatureRows<S, M> rows_of(const Batches<S>& batches, const Measures<
                                       int batch, T scale) {
   const T* inverses =
       measures.scaling == Scaling::kRows ? measures.inverses + batch * batches.n : nullptr;
-  return {batches.x[batch], batches.n, batches.d[batch], scale, inverses};
+  const T eps = inverses == nullptr ? T(0) : measures.floor;
+  return {batches.x[batch], batches.n, batches.d[batch], scale, inverses, eps};
 }
 
 // The tile of sums at (i0, j0), left in memory for total(); begins with a barrier.

@@ -1,5 +1,6 @@
 // PKT's loss: c sum_i D(p_i, q_i), q_ij = k_ij / sum_m k_im of a similarity k of the student's
-// rows, p of the teacher's, D the KL or Jeffreys divergence.
+// rows, p of the teacher's, D the KL or Jeffreys divergence. With eps, as it is published: lengths
+// of rows and both probabilities in the KL divergence's logarithm are larger by eps.
 #pragma once
 
 #include "cuda/relate.cuh"
@@ -37,9 +38,37 @@ struct PktLoss {
   }
 };
 
+struct SmoothedPktLoss {
+  template <class T>
+  using Formula = SmoothedRow<T>;
+  static constexpr MapKind kKind = MapKind::kProduct;
+  static constexpr Scaling kScaling = Scaling::kRows;
+  static constexpr bool kLaplacian = true;
+  static constexpr Normalised kNormalised = Normalised::kRows;
+
+  bool self_pairs;
+  double c, eps;
+  double floor = eps * eps;
+
+  template <class T>
+  SIMT_DEVICE T entry(T g, bool own) const {
+    return own && !self_pairs ? CosineSimilarity<T>::kNoPair : g;
+  }
+  template <class T>
+  SIMT_DEVICE CosineSimilarity<T> measure(T) const {
+    return {};
+  }
+  template <class T>
+  SIMT_DEVICE SmoothedRow<T> formula(CosineSimilarity<T>, CosineSimilarity<T>, double sum,
+                                     double sum_other) const {
+    return smoothed_row(divisor<T>(eps), sum, sum_other);
+  }
+};
+
 // f(loss) for the loss that the arguments choose.
 template <class F>
-auto with_pkt_loss(bool student_t, bool jeffreys, bool self_pairs, double c, F f) {
+auto with_pkt_loss(bool student_t, bool jeffreys, bool self_pairs, double eps, double c, F f) {
+  if (eps != 0) return f(SmoothedPktLoss{self_pairs, c, eps});
   if (student_t)
     return jeffreys ? f(PktLoss<StudentT, true>{self_pairs, c})
                     : f(PktLoss<StudentT, false>{self_pairs, c});

@@ -15,7 +15,8 @@
 //   Formula<T>                a pair's value, weight and moment (formulas/relations.h)
 //   formula<T>(self, other, moment, n)   the same, once the normalisers are known
 //   term(formula, s, s_other)            of the maps' entries
-//   floor, c                  lower bound of the squared length; the values' factor
+//   floor, c                  lower bound of the squared length, of unit rows the square of what
+//                             is added to theirs; the values' factor
 #pragma once
 
 #include <cmath>

@@ -1,11 +1,11 @@
 // A pair of rows in two maps of one batch whose rows have normalisers of their own, seen from
 // either row: what it adds to the discrepancy of that row, and how it pulls at the student's map.
 //
-// Let q be the student's row over r, its sum (PKT) or its length (SP), p the teacher's over r', and
-// f_j the discrepancy of entry j. Then r dL/dk_j = f'_j - sum_m f'_m q_m, the sum times q_j where r
-// is a length. What both rows share is an Entry; a RowTerm gives f, f' up to a constant, and its
-// part in the sum. V is a scalar or a vector of T; select, min, max, sqrt and log_and_below come
-// from the header that defines V.
+// Let q be the student's row over r, its sum (PKT) or its norm (SP), p the teacher's over r', and
+// f_j the discrepancy of entry j. Then r dL/dk_j = f'_j - sum_m f'_m q_m, the sum times dr/dk_j
+// where r is a norm. What both rows share is an Entry; a RowTerm gives f, f' up to a constant, and
+// its part in the sum. V is a scalar or a vector of T; select, min, max, abs, sqrt and
+// log_and_below come from the header that defines V.
 #pragma once
 
 #include <cmath>
@@ -21,6 +21,22 @@ struct RowScale {
   V gain, fall;              // r' / r - 1, 1 - r / r'
   V sum;                     // of the moments
 };
+
+// Of rows over their sums.
+template <class T>
+KDOPS_HD RowScale<T> conditional_scale(double r, double r_other) {
+  const bool empty = !(r > 0 && r_other > 0);
+  return {T(r > 0 ? 1 / r : 0), T(r_other > 0 ? 1 / r_other : 0), T(empty ? 0 : (r_other - r) / r),
+          T(empty ? 0 : (r_other - r) / r_other), T(0)};
+}
+
+// dL/ds of both rows, up to the loss's factor, where k over its sum is a probability.
+template <class V>
+KDOPS_HD V conditional_weight(V k, V slope, V pull, const RowScale<V>& row, V pull_other,
+                              const RowScale<V>& row_other) {
+  const V both = (pull - row.sum) * row.inverse + (pull_other - row_other.sum) * row_other.inverse;
+  return select(k <= V{}, V{}, slope * both);
+}
 
 // PKT and HKD: k over its sum is a conditional probability. An entry of 0 in one map alone has an
 // infinite term where it is the student's, or in Jeffreys.
@@ -52,9 +68,7 @@ struct ConditionalPair {
     return k_other;
   }
   KDOPS_HD static RowScale<T> scale(double r, double r_other) {
-    const bool empty = !(r > 0 && r_other > 0);
-    return {T(r > 0 ? 1 / r : 0), T(r_other > 0 ? 1 / r_other : 0),
-            T(empty ? 0 : (r_other - r) / r), T(empty ? 0 : (r_other - r) / r_other), T(0)};
+    return conditional_scale<T>(r, r_other);
   }
 
   template <class V>
@@ -85,13 +99,10 @@ struct ConditionalPair {
     const V present = select(e.k <= V{}, infinity, p * log.below);
     return {select(e.k_other <= V{}, q, present), below, V{}};
   }
-  // dL/ds of both rows, up to the loss's factor.
   template <class V>
   KDOPS_HD V weight(const Entry<V>& e, V pull, const RowScale<V>& row, V pull_other,
                     const RowScale<V>& row_other) const {
-    const V both =
-        (pull - row.sum) * row.inverse + (pull_other - row_other.sum) * row_other.inverse;
-    return select(e.k <= V{}, V{}, similarity.slope(e.s) * both);
+    return conditional_weight(e.k, similarity.slope(e.s), pull, row, pull_other, row_other);
   }
 
  private:
@@ -102,8 +113,56 @@ struct ConditionalPair {
   }
 };
 
-// SP: inner products over the length of their row.
+// PKT as published, with eps beside both probabilities in the logarithm.
 template <class T>
+struct SmoothedPair {
+  static constexpr bool kMoments = true;
+
+  CosineSimilarity<T> similarity;
+  T eps;
+
+  template <class V>
+  struct Entry {
+    V k, k_other;
+  };
+  template <class V>
+  KDOPS_HD V other(V s) const {
+    return similarity(s);
+  }
+  template <class V>
+  KDOPS_HD V amount(V s) const {
+    return similarity(s);
+  }
+  template <class V>
+  KDOPS_HD static V amount_other(V k_other) {
+    return k_other;
+  }
+  KDOPS_HD static RowScale<T> scale(double r, double r_other) {
+    return conditional_scale<T>(r, r_other);
+  }
+
+  template <class V>
+  KDOPS_HD Entry<V> entry(V s, V k_other) const {
+    return {similarity(s), k_other};
+  }
+  template <class V>
+  KDOPS_HD RowTerm<V> term(const Entry<V>& e, const RowScale<V>& row) const {
+    const V p = e.k_other * row.inverse_other, q = e.k * row.inverse, epsilon = V{} + eps;
+    const auto plain = row.inverse <= V{};
+    const V gap = select(plain, q - p, (e.k - e.k_other) * row.inverse + p * row.gain);
+    const V inverse = T(1) / (p + epsilon);
+    const auto log = log_and_below((q + epsilon) * inverse, gap * inverse);
+    return smoothed_term(p, q, gap, epsilon, log.value, (p + epsilon) * log.below, plain);
+  }
+  template <class V>
+  KDOPS_HD V weight(const Entry<V>& e, V pull, const RowScale<V>& row, V pull_other,
+                    const RowScale<V>& row_other) const {
+    return conditional_weight(e.k, similarity.slope(e.k), pull, row, pull_other, row_other);
+  }
+};
+
+// SP: inner products over the norm of their row.
+template <class T, int kNorm>
 struct SimilarityPair {
   static constexpr bool kMoments = true;
 
@@ -117,15 +176,14 @@ struct SimilarityPair {
   }
   template <class V>
   KDOPS_HD static V amount(V g) {
-    return g * g;
+    return kNorm == 2 ? g * g : abs(g);
   }
   template <class V>
   KDOPS_HD static V amount_other(V g) {
-    return g * g;
+    return amount(g);
   }
   KDOPS_HD static RowScale<T> scale(double r, double r_other) {
-    return {T(r > 0 ? 1 / std::sqrt(r) : 0), T(r_other > 0 ? 1 / std::sqrt(r_other) : 0), T(0),
-            T(0), T(0)};
+    return {inverse_norm<kNorm, T>(r), inverse_norm<kNorm, T>(r_other), T(0), T(0), T(0)};
   }
 
   template <class V>
@@ -140,8 +198,9 @@ struct SimilarityPair {
   template <class V>
   KDOPS_HD static V weight(const Entry<V>& e, V pull, const RowScale<V>& row, V pull_other,
                            const RowScale<V>& row_other) {
-    return (pull - row.sum * (e.g * row.inverse)) * row.inverse +
-           (pull_other - row_other.sum * (e.g * row_other.inverse)) * row_other.inverse;
+    return (pull - row.sum * norm_slope<kNorm>(e.g * row.inverse)) * row.inverse +
+           (pull_other - row_other.sum * norm_slope<kNorm>(e.g * row_other.inverse)) *
+               row_other.inverse;
   }
 };
 

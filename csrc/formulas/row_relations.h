@@ -1,10 +1,11 @@
 // A row of two maps of one batch, each over its own normaliser: what a pair adds to the discrepancy
 // of the two rows, and how it pulls at the student's map.
 //
-// Let q be the student's row over r, its sum (PKT) or its length (SP), and f_j the discrepancy of
-// entry j from the teacher's. Then r dL/dk_j = f'_j - sum_m f'_m q_m, the sum times q_j where r is
-// a length. A term gives f, f' up to a constant, and its part in the sum. V is a scalar or a vector
-// of T; select, sqrt, max, log_ratio and expm1_and_phi come from the header that defines V.
+// Let q be the student's row over r, its sum (PKT) or its norm (SP), and f_j the discrepancy of
+// entry j from the teacher's. Then r dL/dk_j = f'_j - sum_m f'_m q_m, the sum times dr/dk_j where r
+// is a norm. A term gives f, f' up to a constant, and its part in the sum. V is a scalar or a
+// vector of T; select, sqrt, min, max, log_ratio and expm1_and_phi come from the header that
+// defines V.
 #pragma once
 
 #include <cmath>
@@ -111,7 +112,55 @@ struct ConditionalRow {
   }
 };
 
+// eps where it is a number of T that can be divided by.
+template <class T>
+KDOPS_HD T divisor(double eps) {
+  return T(eps > double(std::numeric_limits<T>::min()) ? eps
+                                                       : double(std::numeric_limits<T>::min()));
+}
+
+// PKT as published: p log(P / Q) with P = p + eps, Q = q + eps, log = log(Q / P). A row's q - p sum
+// to 0: with them the terms are `excess`, P (Q / P - 1 - log) >= 0, and nearly equal rows keep
+// their digits. A row of no similarity at all has `plain` terms.
+template <class V, class M>
+KDOPS_HD RowTerm<V> smoothed_term(V p, V q, V gap, V eps, V log, V excess, M plain) {
+  const V pull = (gap + eps) / (q + eps);  // 1 - p / Q
+  return {select(plain, p * (V{} - log), excess + eps * log), pull, q * pull};
+}
+
+template <class T>
+struct SmoothedRow {
+  CosineSimilarity<T> similarity;
+  T eps, inverse, inverse_other;
+  T gain;  // r' / r - 1
+
+  template <class V>
+  KDOPS_HD RowTerm<V> operator()(V s, V s_other) const {
+    const V k = similarity(s), k_other = similarity(s_other);
+    const V p = k_other * inverse_other, q = k * inverse;
+    const bool plain = !(inverse > T(0));
+    const V gap = plain ? q - p : (k - k_other) * inverse + p * gain;
+    const V sum = p + eps, sum_own = q + eps;
+    const V log = log_ratio(sum_own / sum, gap / sum);
+    const V excess = kl_term(sum, sum_own, log, V(expm1_and_phi(min(log, V(1))).phi));
+    return smoothed_term(p, q, gap, V(eps), log, excess, plain);
+  }
+  template <class V>
+  KDOPS_HD V weight(V s, V pull, V sum) const {
+    return select(similarity(s) <= V{}, V{}, similarity.slope(s) * (pull - sum) * inverse);
+  }
+};
+
 // Of the sums of a row of both maps.
+template <class T>
+KDOPS_HD SmoothedRow<T> smoothed_row(T eps, double sum, double sum_other) {
+  const bool either = !(sum > 0 && sum_other > 0);
+  return {{},
+          eps,
+          inverse_or_zero<T>(sum),
+          inverse_or_zero<T>(sum_other),
+          T(either ? 0 : (sum_other - sum) / sum)};
+}
 template <bool kJeffreys, class T, template <class> class Similarity>
 KDOPS_HD ConditionalRow<T, Similarity<T>, kJeffreys> conditional_row(Similarity<T> own,
                                                                      Similarity<T> other,
@@ -121,8 +170,21 @@ KDOPS_HD ConditionalRow<T, Similarity<T>, kJeffreys> conditional_row(Similarity<
           T(either ? 0 : std::log1p((sum_other - sum) / sum))};
 }
 
-// SP: inner products over the length of their row.
-template <class T>
+// What a row's sum of |g|^kNorm says of its norm, and the norm's slope times it: in an entry over
+// it.
+template <int kNorm, class T>
+KDOPS_HD T inverse_norm(double sum) {
+  return inverse_or_zero<T>(kNorm == 2 ? std::sqrt(sum) : sum);
+}
+template <int kNorm, class V>
+KDOPS_HD V norm_slope(V over) {
+  if constexpr (kNorm == 2) return over;
+  const V one = V{} + 1;
+  return select(over > V{}, one, select(over < V{}, V{} - one, V{}));
+}
+
+// SP: inner products over the norm of their row.
+template <class T, int kNorm>
 struct SimilarityRow {
   T inverse, inverse_other;
 
@@ -133,13 +195,13 @@ struct SimilarityRow {
   }
   template <class V>
   KDOPS_HD V weight(V g, V pull, V sum) const {
-    return (pull - sum * (g * inverse)) * inverse;
+    return (pull - sum * norm_slope<kNorm>(g * inverse)) * inverse;
   }
 };
-// Of the sums of squares of a row of both maps.
-template <class T>
-KDOPS_HD SimilarityRow<T> similarity_row(double sum, double sum_other) {
-  return {inverse_or_zero<T>(std::sqrt(sum)), inverse_or_zero<T>(std::sqrt(sum_other))};
+// Of the sums of a row of both maps.
+template <int kNorm, class T>
+KDOPS_HD SimilarityRow<T, kNorm> similarity_row(double sum, double sum_other) {
+  return {inverse_norm<kNorm, T>(sum), inverse_norm<kNorm, T>(sum_other)};
 }
 
 }  // namespace kdops

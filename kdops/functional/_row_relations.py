@@ -27,7 +27,7 @@ def row_relation(
     reduction: str,
     teacher_grad: bool,
     gather: Gather,
-    served: bool,
+    served: bool = True,
 ) -> Tensor:
     """Check, bring to one type, evaluate; the reference serves what the kernel does not."""
     _checks.relation(loss.name, (student,), teacher)

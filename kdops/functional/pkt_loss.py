@@ -14,17 +14,17 @@ from ._row_relations import REDUCTIONS, row_relation, row_relation_fake
 KERNELS, DIVERGENCES = ("cosine", "student_t"), ("kl", "jeffreys")
 
 _op = define(
-    "_pkt_loss(Tensor[] features, bool student_t, bool jeffreys, bool self_pairs, int power, "
-    "bool student_grad) -> Tensor[]",
+    "_pkt_loss(Tensor[] features, bool student_t, bool jeffreys, bool self_pairs, float eps, "
+    "int power, bool student_grad) -> Tensor[]",
     row_relation_fake,
 )
 
 
 def _native(tensors: Tensors, scalars: Scalars, student_grad: bool, _: bool) -> Sequence[Tensor]:
-    kernel, divergence, include_self, _, reduction = scalars
+    kernel, divergence, include_self, eps, reduction = scalars
     student_t, jeffreys = kernel == "student_t", divergence == "jeffreys"
     power = REDUCTIONS[reduction]
-    return _op(list(tensors), student_t, jeffreys, include_self, power, student_grad)
+    return _op(list(tensors), student_t, jeffreys, include_self, eps, power, student_grad)
 
 
 def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor:
@@ -73,8 +73,9 @@ def pkt_loss(
             paper sums over j != i.
         reduction: 'batchmean' divides by N; 'mean' by N^2, as published code does, which is why
             its weights are about 3e4; 'sum'; 'none' gives one value a row, through the reference.
-        eps: >= 0, the published 1e-7: added to lengths, to squared distances, and for 'kl' to both
-            probabilities in the logarithm. Above 0 the reference computes.
+        eps: 0..1, the published 1e-7: added to lengths, to squared distances, and for 'kl' to both
+            probabilities in the logarithm. Above 0 the reference computes 'student_t' and
+            'jeffreys'.
         teacher_grad: whether the teacher gets its gradient too, through the reference.
         gather: None takes the batch of this process; 'all', or a process group, the batch of its
             ranks, which must all call: each returns the loss of the whole batch ('none': its own
@@ -89,8 +90,9 @@ def pkt_loss(
         RuntimeError: for tensors on two devices, or gather without a process group.
     Gradient:
         To student, and to teacher with teacher_grad. A zero row has cosine 0 with all rows and gets
-        no gradient; equal rows none from each other. Second derivatives go through the reference.
-        Bitwise repeatable on any number of threads.
+        no gradient, with eps one of the order of 1 / eps; equal rows none from each other. Equal
+        maps get none, with eps one of the order of eps: its minimum is beside them. Second
+        derivatives go through the reference. Bitwise repeatable on any number of threads.
     Memory: half an N x N map a side.
     Source: Passalis, Tefas, 2018, "Learning Deep Representations with Probabilistic Knowledge
         Transfer", section 3; Passalis, Tzelepi, Tefas, 2020, "Heterogeneous Knowledge Distillation
@@ -101,6 +103,7 @@ def pkt_loss(
     """
     _checks.one_of("pkt_loss", "kernel", kernel, KERNELS)
     _checks.one_of("pkt_loss", "divergence", divergence, DIVERGENCES)
-    _checks.number("pkt_loss", "eps", eps, low=0)
+    _checks.number("pkt_loss", "eps", eps, low=0, high=1)
     scalars = (kernel, divergence, bool(include_self), eps)
-    return row_relation(_loss, student, teacher, scalars, reduction, teacher_grad, gather, eps == 0)
+    served = eps == 0 or (kernel == "cosine" and divergence == "kl")
+    return row_relation(_loss, student, teacher, scalars, reduction, teacher_grad, gather, served)

@@ -12,12 +12,14 @@ from ._dispatch import RelationLoss, Scalars, Tensors
 from ._row_relations import REDUCTIONS, row_relation, row_relation_fake
 
 _op = define(
-    "_sp_loss(Tensor[] features, int power, bool student_grad) -> Tensor[]", row_relation_fake
+    "_sp_loss(Tensor[] features, int norm, int power, bool student_grad) -> Tensor[]",
+    row_relation_fake,
 )
 
 
 def _native(tensors: Tensors, scalars: Scalars, student_grad: bool, _: bool) -> Sequence[Tensor]:
-    return _op(list(tensors), REDUCTIONS[scalars[-1]], student_grad)
+    norm, reduction = scalars
+    return _op(list(tensors), norm, REDUCTIONS[reduction], student_grad)
 
 
 def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor:
@@ -48,7 +50,7 @@ def sp_loss(
         teacher: (N, D') features; D' may differ from D, another float type is promoted.
         reduction: 'mean' divides by N^2, 'batchmean' by N; 'sum'; 'none' gives the (N, N) map,
             through the reference.
-        norm: of a row of G: 2, or 1 as torchdistill has it, through the reference.
+        norm: of a row of G: 2, its length; 1, its sum of magnitudes, as torchdistill has it.
         teacher_grad: whether the teacher gets its gradient too, through the reference.
         gather: None takes the batch of this process; 'all', or a process group, the batch of its
             ranks, which must all call: each returns the loss of the whole batch ('none': its own
@@ -70,6 +72,4 @@ def sp_loss(
     >>> sp_loss(student, torch.randn(128, 512)).backward()
     """
     _checks.one_of("sp_loss", "norm", norm, (1, 2))
-    return row_relation(
-        _loss, student, teacher, (norm,), reduction, teacher_grad, gather, norm == 2
-    )
+    return row_relation(_loss, student, teacher, (norm,), reduction, teacher_grad, gather)

@@ -13,7 +13,9 @@ def bounded_unit_rows(x: Tensor, eps: float) -> Tensor:
     """Rows over their length plus eps."""
     if eps == 0:
         return unit_rows(x)
-    return x / (root(x.square().sum(-1, keepdim=True)) + eps)
+    scale = power_of_two(x, dim=-1)
+    x = x * scale
+    return x / (root(x.square().sum(-1, keepdim=True)) + eps * scale)
 
 
 def similarity(
@@ -48,9 +50,17 @@ def divergence_rows(k: Tensor, k_teacher: Tensor, divergence: str) -> Tensor:
 
 
 def published_kl_rows(k: Tensor, k_teacher: Tensor, eps: float) -> Tensor:
-    """sum_j p log((p + eps) / (q + eps))."""
-    q, p = over(k, k.sum(-1, keepdim=True)), over(k_teacher, k_teacher.sum(-1, keepdim=True))
-    return (p * torch.log((p + eps) / (q + eps))).sum(-1)
+    """sum_j p log((p + eps) / (q + eps)), from the differences of the maps, plus sum_j q - p, which
+    is 0: nearly equal maps keep their digits.
+    """
+    r, r_teacher = k.sum(-1, keepdim=True), k_teacher.sum(-1, keepdim=True)
+    q, p = over(k, r), over(k_teacher, r_teacher)
+    gap = (over(k - k_teacher, r) + p * over(r_teacher - r, r)) / (p + eps)
+    near = gap.abs() < 0.5
+    far = torch.log((q + eps) / (p + eps))
+    u = torch.where(near, torch.log1p(torch.where(near, gap, 0.0)), far)
+    terms = kl_terms(p + eps, q + eps, u, torch.zeros_like(p, dtype=torch.bool)) + eps * u
+    return torch.where(r > 0, terms, -p * far).sum(-1)
 
 
 def reduce_power(value: Tensor, rows: int, reduction: str, share: Share = WHOLE) -> Tensor:
@@ -73,6 +83,7 @@ def pkt_loss(
     share: Share = WHOLE,
 ) -> Tensor:
     student, teacher = accumulation(student), accumulation(teacher)
+    eps = eps and max(eps, torch.finfo(student.dtype).tiny)
     k, k_teacher = (similarity(x, kernel, include_self, eps, share) for x in (student, teacher))
     if eps and divergence == "kl":
         rows = published_kl_rows(k, k_teacher, eps)

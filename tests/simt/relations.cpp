@@ -86,16 +86,18 @@ void cckd_loss(const std::string& dtype, const Arrays& features, Outputs outputs
 }
 
 void pkt_loss(const std::string& dtype, const Arrays& features, Outputs outputs, bool student_t,
-              bool jeffreys, bool self_pairs, int64_t power) {
+              bool jeffreys, bool self_pairs, double eps, int64_t power) {
   dispatch(dtype, [&](auto s) {
-    kdops::with_pkt_loss(student_t, jeffreys, self_pairs, power_factor(features, power),
+    kdops::with_pkt_loss(student_t, jeffreys, self_pairs, eps, power_factor(features, power),
                          [&](const auto& loss) { relation<decltype(s)>(features, outputs, loss); });
   });
 }
 
-void sp_loss(const std::string& dtype, const Arrays& features, Outputs outputs, int64_t power) {
+void sp_loss(const std::string& dtype, const Arrays& features, Outputs outputs, int64_t norm,
+             int64_t power) {
   dispatch(dtype, [&](auto s) {
-    relation<decltype(s)>(features, outputs, kdops::SpLoss{power_factor(features, power)});
+    kdops::with_sp_loss(norm, power_factor(features, power),
+                        [&](const auto& loss) { relation<decltype(s)>(features, outputs, loss); });
   });
 }
 
