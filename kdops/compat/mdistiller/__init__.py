@@ -1,5 +1,8 @@
-"""The loss functions of mdistiller's distillers, under their names; docs/migrate/mdistiller.md."""
+"""The losses of mdistiller's distillers, under their names; docs/migrate/mdistiller.md."""
 
+from .._zoos.alias import AliasMethod
+from .._zoos.contrast import Embed, Normalize
+from .contrast import ContrastLoss, ContrastMemory
 from .logits import dkd_loss, kd_loss
 from .maps import (
     at_loss,
@@ -14,6 +17,11 @@ from .maps import (
 from .relations import pkt_loss, rkd_loss, similarity_loss, sp_loss
 
 __all__ = [
+    "AliasMethod",
+    "ContrastLoss",
+    "ContrastMemory",
+    "Embed",
+    "Normalize",
     "at_loss",
     "dkd_loss",
     "feat_loss",

@@ -1,5 +1,11 @@
-"""The losses of RepDistiller's distiller_zoo, under their names; docs/migrate/repdistiller.md."""
+"""The losses of RepDistiller's distiller_zoo and of its crd, under their names.
 
+docs/migrate/repdistiller.md says what differs.
+"""
+
+from .._zoos.alias import AliasMethod
+from .._zoos.contrast import Embed, Normalize
+from .contrast import ContrastLoss, ContrastMemory, CRDLoss
 from .logits import DistillKL
 from .maps import FSP, KDSVD, ABLoss, Attention, FactorTransfer, HintLoss, NSTLoss, VIDLoss
 from .relations import PKT, Correlation, RKDLoss, Similarity
@@ -9,12 +15,18 @@ __all__ = [
     "KDSVD",
     "PKT",
     "ABLoss",
+    "AliasMethod",
     "Attention",
+    "CRDLoss",
+    "ContrastLoss",
+    "ContrastMemory",
     "Correlation",
     "DistillKL",
+    "Embed",
     "FactorTransfer",
     "HintLoss",
     "NSTLoss",
+    "Normalize",
     "RKDLoss",
     "Similarity",
     "VIDLoss",
