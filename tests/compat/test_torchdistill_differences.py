@@ -136,12 +136,73 @@ def test_agreement_of_channels_costs():
         assert module.DISTPlusLoss(*hooks)(maps, maps).item() == pytest.approx(1, rel=1e-4)
 
 
-def test_memory_bank_without_indices():
-    """What the page says of torchdistill's CRDLoss."""
-    loss = theirs.CRDLoss("out", "empty", "out", 4, 10, 3, 10)
-    student = {**outputs(out=torch.randn(2, 4)), "empty": {"input": {"pos_idx": torch.arange(2)}}}
-    with pytest.raises(AttributeError, match="prob"):
-        loss(student, outputs(out=torch.randn(2, 4)))
+@pytest.mark.parametrize("row", [1, 4])
+def test_a_zero_row_of_self_supervision(backend, row):
+    """A copy's, an image's."""
+    student, teacher = batch()
+    student[row] = 0
+    options = {"loss_weights": [0, 0, 1, 0]}
+    call = student, teacher, SSKD, torch.tensor([0, 1]), options
+    ours_sskd, theirs_sskd = (supervised(x, *call)[1] for x in (ours, theirs))
+    student.requires_grad_()
+    ours_aux, theirs_aux = (
+        torch.autograd.grad(x.AuxSSKDLoss("fc")({}, outputs(fc=student)), student)[0]
+        for x in (ours, theirs)
+    )
+    for mine, peers in (ours_sskd, theirs_sskd), (ours_aux, theirs_aux):
+        assert (mine[row] == 0).all() and 0 < mine.abs().amax() < HUGE < peers.abs().amax()
+
+
+SSKD = ("fc", "fc", "fc", "fc", 4.0, 0.5, 4.0, 1.0, 1.0)
+
+
+def supervised(module, student, teacher, arguments, targets, options):
+    """SSKD of a net whose logits are its self-supervision too."""
+    student = student.clone().requires_grad_()
+    loss = module.SSKDLoss(*arguments, **options)
+    value = loss(outputs(fc=student), outputs(fc=teacher), targets)
+    return value, torch.autograd.grad(value, student)[0]
+
+
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning")
+def test_no_copy_is_kept(backend):
+    """The teacher has the one copy wrong, and a share of 0 leaves none."""
+    student = torch.tensor([[1.0, 2.0, 3.0], [2.0, 0.0, 1.0]])
+    for options in ({}, {"reduction": "mean"}):
+        arguments = (*SSKD[:-1], 0.0)
+        call = student, student.flip(1), arguments, torch.tensor([0]), options
+        (value, gradient), (nan, _) = (supervised(x, *call) for x in (ours, theirs))
+        assert value.isfinite() and gradient.isfinite().all() and nan.isnan()
+
+
+def test_half_types_of_self_supervision():
+    """The cross-entropy too is float32's."""
+    student, teacher = (x.bfloat16() for x in batch())
+    options = {"loss_weights": [1.0, 0, 0, 0]}
+    call = SSKD, torch.tensor([0, 1]), options
+    value, _ = supervised(ours, student, teacher, *call)
+    assert value == supervised(ours, student.float(), teacher.float(), *call)[0]
+
+
+def test_bad_batches_of_copies():
+    student, teacher = batch()
+    with pytest.raises(ValueError, match=r"SSKDLoss: target must have .* shape \(2,\), got \(8,\)"):
+        supervised(ours, student, teacher, SSKD, torch.arange(8), {})
+    with pytest.raises(TypeError, match="SSKDLoss: target must be int64"):
+        supervised(ours, student, teacher, SSKD, torch.ones(2), {})
+    with pytest.raises(ValueError, match="SSKDLoss: teacher must have student's shape"):
+        supervised(ours, student, teacher[:7], SSKD, torch.arange(2), {})
+    with pytest.raises(ValueError, match="SSKDLoss: student's logits must hold an image and a cop"):
+        supervised(ours, student[:1], teacher[:1], SSKD, torch.arange(1), {})
+    with pytest.raises(ValueError, match="SSKDLoss: reduction must be one of"):
+        ours.SSKDLoss(*SSKD, reduction="none")
+    with pytest.raises(ValueError, match=r"AuxSSKDLoss: teacher's output must be \(N, D\)"):
+        ours.AuxSSKDLoss("fc")(None, outputs(fc=student[:, :, None]))
+    other = outputs(other=torch.ones(12, 3))
+    nets = outputs(fc=student), outputs(fc=teacher) | other
+    loss = ours.SSKDLoss("fc", "fc", "fc", "other", *SSKD[4:])
+    with pytest.raises(ValueError, match=r"SSKDLoss: teacher must have student's shape \(6, 2\)"):
+        loss(*nets, torch.arange(2))
 
 
 def test_activations_of_exactly_0():

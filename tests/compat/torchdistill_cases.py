@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 LOGITS = ("fc", "output", "fc", "output")
 EMBEDDINGS = ("embedding", "input", "embedding", "input")
@@ -109,6 +109,32 @@ def estimated(draw: Draw):
     return student, teacher
 
 
+def contrasted(width: int, samples: int, negatives: int):
+    """Rows of length 1 of both normalizers, and what the data set says of the samples."""
+
+    def make(draw: Draw):
+        nets = []
+        for _ in "st":
+            x = nn.functional.normalize(draw.normal(draw.rows, width).detach().double())
+            nets.append(outputs(normalizer=x.to(draw.dtype).requires_grad_()))
+        y = torch.randperm(samples, generator=draw.generator)[: draw.rows]
+        idx = torch.randint(samples, (draw.rows, negatives + 1), generator=draw.generator)
+        idx[:, 0] = y
+        nets[0]["empty"] = {"input": {"pos_idx": y, "contrast_idx": idx}}
+        return tuple(nets)
+
+    return make
+
+
+def self_supervised(draw: Draw):
+    """Logits and self-supervision of images, each with three copies, the last perhaps with less."""
+    found = []
+    for _ in "st":
+        logits = draw.normal(draw.rows, draw.classes, scale=2)
+        found.append(outputs(fc=logits, ss_module=draw.normal(draw.rows, 6)))
+    return tuple(found)
+
+
 def both(*makers: Callable):
     def make(draw: Draw):
         made = [maker(draw) for maker in makers]
@@ -125,6 +151,7 @@ class Case:
     kwargs: dict = field(default_factory=dict)
     labels: bool = False
     double: float = 1e-9  # the tolerance in float64
+    images: bool = False  # whether the labels are those of every fourth row
 
     def __str__(self) -> str:
         said = ", ".join(f"{key}={value}" for key, value in self.kwargs.items() if value != {})
@@ -152,6 +179,8 @@ def flow(first: str, second: str) -> dict:
 
 RBF = {"type": "gaussian", "gamma": 0.05, "max_p": 2}
 TWO = both(layers("one"), layers("two"))
+NORMALIZERS = ("normalizer", "empty", "normalizer")
+SSKD = ("fc", "fc", "ss_module", "ss_module", 4.0, 0.5, 3.0)
 CASES = [
     Case("KDLoss", logits, LOGITS, {"temperature": 4.0, "alpha": 0.3}, labels=True),
     Case("KDLoss", logits, LOGITS, {"temperature": 2, "alpha": 0.5, "beta": 9.0}, labels=True),
@@ -232,4 +261,37 @@ CASES = [
     Case("AffinityLoss", layers("block"), ("block", "block"), {"reduction": "sum"}, double=1e-6),
     Case("PADL2Loss", estimated, ("embedding", "embedding")),
     Case("PADL2Loss", estimated, ("embedding", "embedding"), {"reduction": "sum"}),
+    Case("CRDLoss", contrasted(8, 40, 5), (*NORMALIZERS, 8, 40, 5, 40)),
+    Case(
+        "CRDLoss",
+        contrasted(5, 25, 12),
+        (*NORMALIZERS, 5, 25, 12, 300),
+        {"temperature": 0.3, "momentum": 0.8, "eps": 1e-3},
+    ),
+    Case("AuxSSKDLoss", self_supervised),
+    Case(
+        "AuxSSKDLoss",
+        self_supervised,
+        ("ss_module", "output", "sum"),
+        {"label_smoothing": 0.1, "ignore_index": 1},
+    ),
+    Case("SSKDLoss", self_supervised, (*SSKD, 0.75, 1.0), labels=True, images=True),
+    Case(
+        "SSKDLoss",
+        self_supervised,
+        (*SSKD, 0.4, 0.6),
+        {"loss_weights": [1.0, 0.9, 10.0, 2.7], "reduction": "mean"},
+        labels=True,
+        images=True,
+    ),
+    Case(
+        "SSKDLoss",
+        self_supervised,
+        (*SSKD, 1.0, 0.3),
+        {"loss_weights": [0.0, 0.0, 10.0, 2.7], "reduction": "sum"},
+        labels=True,
+        images=True,
+    ),
+    Case("RegularizationLoss", layers("block"), ("block",)),
+    Case("RegularizationLoss", layers("block"), ("block", "output", True, 2)),
 ]

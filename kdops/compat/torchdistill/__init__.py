@@ -9,6 +9,7 @@ the value is float32. What differs otherwise, and the clean calls: docs/migrate/
 Source: torchdistill 1.1.5, torchdistill/losses/mid_level.py.
 """
 
+from .contrast import CRDLoss
 from .correlations import DISTLoss, DISTPlusLoss
 from .directions import AffinityLoss, FTLoss, KTALoss
 from .feature_maps import (
@@ -18,17 +19,21 @@ from .feature_maps import (
     FSPLoss,
     HierarchicalContextLoss,
     PADL2Loss,
+    RegularizationLoss,
     VIDLoss,
 )
 from .logits import KDLoss, LogitStdKDLoss, SKDDirectionLoss, SKDInstanceLoss, SRDLoss
 from .registry import register
 from .relations import CCKDLoss, PKTLoss, RKDLoss, SPKDLoss
+from .self_supervision import AuxSSKDLoss, SSKDLoss
 
 __all__ = [
     "ATLoss",
     "AffinityLoss",
     "AltActTransferLoss",
+    "AuxSSKDLoss",
     "CCKDLoss",
+    "CRDLoss",
     "ChSimLoss",
     "DISTLoss",
     "DISTPlusLoss",
@@ -41,10 +46,12 @@ __all__ = [
     "PADL2Loss",
     "PKTLoss",
     "RKDLoss",
+    "RegularizationLoss",
     "SKDDirectionLoss",
     "SKDInstanceLoss",
     "SPKDLoss",
     "SRDLoss",
+    "SSKDLoss",
     "VIDLoss",
 ]
 

@@ -208,3 +208,28 @@ class HierarchicalContextLoss(Pair):
         ours, theirs = accumulation(ours), accumulation(theirs)
         error = partial(nn.functional.mse_loss, reduction=self.reduction)
         return maps.pyramid(error, ours, theirs, self.output_sizes)
+
+
+class RegularizationLoss(nn.Module):
+    """The p-norm of all that one module of the student, or of the teacher, took or gave.
+
+    It compares nothing. There is no clean form: `x.norm(p)`.
+    """
+
+    def __init__(
+        self,
+        module_path: str,
+        io_type: str = "output",
+        is_from_teacher: bool = False,
+        p: float = 1,
+        **kwargs: object,
+    ) -> None:
+        super().__init__()
+        self.module, self.is_from_teacher = (module_path, io_type), is_from_teacher
+        self.norm_p = p
+
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, *args: object, **kwargs: object
+    ) -> Tensor:
+        io_dict = teacher_io_dict if self.is_from_teacher else student_io_dict
+        return accumulation(at(io_dict, *self.module)).norm(p=self.norm_p)

@@ -28,7 +28,8 @@ def soft_term(student: Tensor, teacher: Tensor, temperature: float, reduction: s
         scale_t2=False,
         teacher_grad=True,
     )
-    return total / {"batchmean": len(student), "mean": student.numel(), "sum": 1}[reduction]
+    count = {"batchmean": len(student), "mean": student.numel(), "sum": 1}[reduction]
+    return total / max(1, count)
 
 
 class KDLoss(Pair):
