@@ -180,11 +180,17 @@ class RelationLoss:
     """A loss of maps: op and formula are called with (*students, teacher), scalars.
 
     The op also takes whether the students' and the teacher's gradients are wanted, and returns the
-    value followed by these.
+    value followed by these. `unreduced`, if there is one, is the formula of native maps.
     """
 
-    def __init__(self, name: str, op: Callable[..., Any], formula: Callable[..., Any]):
-        self.name, self.op, self.formula = name, op, formula
+    def __init__(
+        self,
+        name: str,
+        op: Callable[..., Any],
+        formula: Callable[..., Any],
+        unreduced: Callable[..., Any] | None = None,
+    ):
+        self.name, self.op, self.formula, self.unreduced = name, op, formula, unreduced
 
     def __call__(self, tensors: Tensors, scalars: Scalars, served: bool = True) -> Tensor:
         """The loss of checked tensors; `served` is false for what the kernel has not."""

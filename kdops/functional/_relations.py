@@ -7,7 +7,7 @@ from torch import Tensor
 from .. import _checks
 from ..distributed import Gather as Gather
 from ..distributed import spread
-from ._dispatch import RelationLoss, Scalars
+from ._dispatch import RelationLoss, Scalars, in_full_precision, native
 from ._global import over_ranks
 from ._rows import accumulation_dtype, same_dtype
 
@@ -36,7 +36,9 @@ def relation(
     gather: Gather,
     served: bool = True,
 ) -> Tensor:
-    """Check, bring to one type, evaluate; an unreduced map is the reference's."""
+    """Check, bring to one type, evaluate; an unreduced map is composed of native ones, or the
+    reference's.
+    """
     students = (student,) if isinstance(student, Tensor) else tuple(student)
     _checks.relation(loss.name, students, teacher)
     _checks.one_of(loss.name, "reduction", reduction, REDUCTIONS)
@@ -45,6 +47,8 @@ def relation(
     tensors = same_dtype(*students, teacher)
     if gather is not None and spread(loss.name, gather):
         return over_ranks(loss.name, loss.formula, tensors, (*scalars, reduction), gather)
+    if reduction == "none" and served and loss.unreduced and native(loss.name, *tensors):
+        return in_full_precision(loss.unreduced, tensors, scalars)
     served = (
         served and reduction != "none" and not (teacher.is_cuda and len(tensors) > CUDA_BATCHES)
     )

@@ -7,10 +7,12 @@ from torch import Tensor
 from .. import _checks, reference
 from .._native import define
 from ..distributed import Gather
+from ..reference import relations
 from ..reference.share import WHOLE, Share
 from . import _correlation
 from ._dispatch import RelationLoss, Scalars, Tensors
 from ._relations import relation, relation_outputs
+from .rbf_correlation import rbf_correlation
 
 KERNELS = ("rbf", "bilinear", "mmd")
 
@@ -57,7 +59,19 @@ def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor
     )
 
 
-_loss = RelationLoss("cckd_loss", _native, _formula)
+def _unreduced(tensors: Tensors, scalars: Scalars) -> Tensor:
+    kernel, gamma, order, normalize = scalars
+    if kernel != "rbf":
+        return _formula(tensors, (*scalars, "none"))
+
+    def correlations(x: Tensor) -> Tensor:
+        return rbf_correlation(x, gamma=gamma, order=order, normalize=normalize)
+
+    student, teacher = tensors
+    return relations.relation(student, teacher, correlations, relations.square, "none")
+
+
+_loss = RelationLoss("cckd_loss", _native, _formula, _unreduced)
 
 
 def cckd_loss(
@@ -84,7 +98,7 @@ def cckd_loss(
         gamma: width of the kernel, in [0, 40]; of 'rbf' alone, as is order.
         order: of the Taylor expansion, 0..8; None takes the exact exponential.
         normalize: whether rows are brought to length 1 first, as the expansion supposes.
-        reduction: 'mean' divides by N^2; 'sum'; 'none' gives the (N, N) map, through the reference.
+        reduction: 'mean' divides by N^2; 'sum'; 'none' gives the (N, N) map.
         teacher_grad: whether the teacher gets its gradient too.
         gather: None takes the batch of this process; 'all', or a process group, the batch of its
             ranks, which must all call: each returns the loss of the whole batch ('none': its own

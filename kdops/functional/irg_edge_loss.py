@@ -7,9 +7,11 @@ from torch import Tensor
 from .. import reference
 from .._native import define
 from ..distributed import Gather
+from ..reference import relations
 from ..reference.share import WHOLE, Share
 from ._dispatch import RelationLoss, Scalars, Tensors
 from ._relations import Students, relation, relation_outputs
+from .pairwise_distance import pairwise_distance
 
 
 def _fake(
@@ -37,7 +39,16 @@ def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor
     return reference.irg_edge_loss(students, teacher, reduction=scalars[0], share=share)
 
 
-_loss = RelationLoss("irg_edge_loss", _native, _formula)
+def _unreduced(tensors: Tensors, _: Scalars) -> Tensor:
+    *students, teacher = tensors
+
+    def edges(x: Tensor) -> Tensor:
+        return pairwise_distance(x, squared=True, normalize="max")
+
+    return relations.relation(students, teacher, edges, relations.square, "none")
+
+
+_loss = RelationLoss("irg_edge_loss", _native, _formula, _unreduced)
 
 
 def irg_edge_loss(
@@ -58,7 +69,7 @@ def irg_edge_loss(
         student: (N, D) features, or a sequence of them, one a student layer (the paper's
             one-to-many): the result is the sum over the layers, the teacher's map is built once.
         teacher: (N, D') features; D' may differ from D, another float type is promoted.
-        reduction: 'mean' divides by N^2; 'sum'; 'none' gives the (N, N) map, through the reference.
+        reduction: 'mean' divides by N^2; 'sum'; 'none' gives the (N, N) map.
         teacher_grad: whether the teacher gets its gradient too.
         gather: None takes the batch of this process; 'all', or a process group, the batch of its
             ranks, which must all call: each returns the loss of the whole batch ('none': its own

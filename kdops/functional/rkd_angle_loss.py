@@ -7,9 +7,11 @@ from torch import Tensor
 from .. import _checks, reference
 from .._native import define
 from ..distributed import Gather
+from ..reference import relations
 from ..reference.share import WHOLE, Share
 from ._dispatch import RelationLoss, Scalars, Tensors
 from ._relations import Students, relation, relation_outputs
+from .triplet_angle import triplet_angle
 
 
 def _fake(
@@ -38,7 +40,16 @@ def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor
     return reference.rkd_angle_loss(students, teacher, eps=eps, reduction=reduction, share=share)
 
 
-_loss = RelationLoss("rkd_angle_loss", _native, _formula)
+def _unreduced(tensors: Tensors, scalars: Scalars) -> Tensor:
+    *students, teacher = tensors
+
+    def angles(x: Tensor) -> Tensor:
+        return triplet_angle(x, eps=scalars[0])
+
+    return relations.relation(students, teacher, angles, relations.huber, "none")
+
+
+_loss = RelationLoss("rkd_angle_loss", _native, _formula, _unreduced)
 
 
 def rkd_angle_loss(
@@ -63,7 +74,7 @@ def rkd_angle_loss(
             sum over the layers, and the teacher's map is built once.
         teacher: (N, D') features; D' may differ from D, another float type is promoted.
         reduction: 'mean' divides by N^3, degenerate triplets included, as published; 'sum'; 'none'
-            gives the (N, N, N) Huber values, vertex first, through the reference.
+            gives the (N, N, N) Huber values, vertex first.
         eps: lower bound of a pair's length, >= 0; 1e-12 is the published code's.
         teacher_grad: whether the teacher gets its gradient too.
         gather: None takes the batch of this process; 'all', or a process group, the batch of its

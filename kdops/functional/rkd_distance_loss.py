@@ -7,9 +7,11 @@ from torch import Tensor
 from .. import _checks, reference
 from .._native import define
 from ..distributed import Gather
+from ..reference import relations
 from ..reference.share import WHOLE, Share
 from ._dispatch import RelationLoss, Scalars, Tensors
 from ._relations import Students, relation, relation_outputs
+from .pairwise_distance import pairwise_distance
 
 
 def _fake(
@@ -38,7 +40,16 @@ def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor
     return reference.rkd_distance_loss(students, teacher, eps=eps, reduction=reduction, share=share)
 
 
-_loss = RelationLoss("rkd_distance_loss", _native, _formula)
+def _unreduced(tensors: Tensors, scalars: Scalars) -> Tensor:
+    *students, teacher = tensors
+
+    def edges(x: Tensor) -> Tensor:
+        return pairwise_distance(x, normalize="mean", eps=scalars[0])
+
+    return relations.relation(students, teacher, edges, relations.huber, "none")
+
+
+_loss = RelationLoss("rkd_distance_loss", _native, _formula, _unreduced)
 
 
 def rkd_distance_loss(
@@ -62,7 +73,7 @@ def rkd_distance_loss(
             sum over the layers, and the teacher's map is built once.
         teacher: (N, D') features; D' may differ from D, another float type is promoted.
         reduction: 'mean' divides by N^2, the diagonal included, as published; 'sum'; 'none' gives
-            the (N, N) Huber map, through the reference.
+            the (N, N) Huber map.
         eps: lower bound of the squared length of a pair, >= 0; 1e-12 is the published code's.
         teacher_grad: whether the teacher gets its gradient too.
         gather: None takes the batch of this process; 'all', or a process group, the batch of its

@@ -24,7 +24,7 @@ class Share:
         return (self.rows(x)[:, None] - x[None]).square().sum(-1)
 
     def products(self, x: Tensor) -> Tensor:
-        return (self.rows(x)[:, None] * x[None]).sum(-1)
+        return self.rows(x) @ x.mT
 
     def total(self, value: Tensor) -> Tensor:
         return value.sum()
