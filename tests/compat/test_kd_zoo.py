@@ -151,7 +151,8 @@ def test_kernels(native):
         "CC": {"cckd_loss"},
         "DML": {"kd_loss"},
         "IRG": {"irg_edge_loss"},
-        "RKD": {"rkd_distance_loss", "rkd_angle_loss"},
+        "PKTCosSim": {"pkt_loss"},
+            "RKD": {"rkd_distance_loss", "rkd_angle_loss"},
         "SP": {"sp_loss"},
         "SoftTarget": {"kd_loss"},
     }

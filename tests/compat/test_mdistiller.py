@@ -112,6 +112,7 @@ def test_kernels(native):
     assert kernels(CASES) == {
         "dkd_loss": {"kd_loss"},
         "kd_loss": {"kd_loss"},
+        "pkt_loss": {"pkt_loss"},
         "rkd_loss": rkd | {"pairwise_distance"},
         "similarity_loss": {"sp_loss"},
         "sp_loss": {"sp_loss"},

@@ -102,6 +102,7 @@ def test_signatures(name):
 def test_kernels(native):
     assert kernels(CASES) == {
         "DistillKL": {"kd_loss"},
+        "PKT": {"pkt_loss"},
         "RKDLoss": {"rkd_distance_loss", "rkd_angle_loss"},
         "Similarity": {"sp_loss"},
     }

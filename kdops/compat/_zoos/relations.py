@@ -52,7 +52,7 @@ def rkd(
 
 
 def pkt(student: Tensor, teacher: Tensor, eps: float) -> Tensor:
-    """Over N^2, with eps in the lengths and in the logarithm: through the reference."""
+    """Over N^2, with eps in the lengths and in the logarithm."""
     return functional.pkt_loss(student, teacher, reduction="mean", eps=eps, teacher_grad=True)
 
 

@@ -30,8 +30,7 @@ class RKD(nn.Module):
 class PKTCosSim(nn.Module):
     """1 / N^2 sum p log((p + eps) / (q + eps)), p and q (1 + cosine) / 2 over their rows' sums.
 
-    eps is 1e-6, where the authors and the other peers have 1e-7. Computed by the reference where
-    eps > 0, for the kernel has none.
+    eps is 1e-6, where the authors and the other peers have 1e-7.
     Other than in the zoo a zero row has a finite gradient, not NaN, but of the order of 1 / eps:
     the clean form gives it 0. NaN stays NaN.
     Clean form: `kdops.pkt_loss(feat_s, feat_t)`, N times the value.

@@ -33,7 +33,7 @@ def pkt_loss(f_s: Tensor, f_t: Tensor, eps: float = 1e-7) -> Tensor:
     """1 / N^2 sum p log((p + eps) / (q + eps)) of (N, D) features, the sample itself included.
 
     The mean is over N^2, hence weights of 30000. The teacher gets a gradient, unless it comes
-    without its graph. Computed by the reference where eps > 0, for the kernel has none.
+    without its graph.
     Other than in mdistiller a zero row has a finite gradient, not NaN, but of the order of 1 / eps:
     the clean form gives it 0. NaN stays NaN.
     Clean form: `kdops.pkt_loss(f_s, f_t)`, N times the value.

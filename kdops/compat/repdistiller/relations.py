@@ -32,8 +32,7 @@ class PKT(nn.Module):
     """1 / N^2 sum p log((p + 1e-7) / (q + 1e-7)) of (N, D) features, the sample itself included.
 
     p and q are (1 + cosine) / 2 over their rows' sums. The mean is over N^2, hence weights of
-    30000. The teacher gets a gradient, unless it comes without its graph. Computed by the
-    reference, for the kernel has no eps.
+    30000. The teacher gets a gradient, unless it comes without its graph.
     Other than in RepDistiller a zero row has a finite gradient, not NaN, but of the order of
     1 / eps: the clean form gives it 0. NaN stays NaN.
     Clean form: `kdops.pkt_loss(f_s, f_t)`, N times the value.
