@@ -61,11 +61,58 @@ def _indices(function: str, name: str, x: Tensor, shape: tuple[int, ...], count:
         )
 
 
+def check_batch(function: str, batch: dict[str, Tensor], bank: Tensor, negatives: int) -> None:
+    """By their names in errors: rows of two nets, their samples and, if given, the rows compared
+    with.
+    """
+    (one, v1), (two, v2), *indices = batch.items()
+    for name, v in ((one, v1), (two, v2)):
+        _checks.features(function, name, v)
+        if not len(v) or v.shape[1] != bank.shape[1]:
+            raise ValueError(
+                f"{function}: {name} must be (N, {bank.shape[1]}), N >= 1, as the memory's rows "
+                f"are, got {tuple(v.shape)}"
+            )
+    if len(v1) != len(v2):
+        raise ValueError(
+            f"{function}: {one} and {two} must have the same number of rows, "
+            f"got {tuple(v1.shape)} and {tuple(v2.shape)}"
+        )
+    shapes = (len(v1),), (len(v1), negatives + 1)
+    for (name, x), shape in zip(indices, shapes, strict=False):
+        _indices(function, name, x, shape, len(bank))
+
+
+def first_bank(width: int, samples: int) -> Tensor:
+    """(samples, width), uniform with the variance of unit rows."""
+    bound = 1 / math.sqrt(width / 3)
+    return torch.rand(samples, width) * (2 * bound) - bound
+
+
+def scores(v: Tensor, bank: Tensor, idx: Tensor, temperature: float) -> Tensor:
+    """exp(<v_i, row idx_ij of the bank> / temperature), (N, K + 1, 1)."""
+    v = widened(v)
+    return (products(bank[idx.long()].to(v), v[:, :, None]) / temperature).exp()
+
+
+def constant(score: Tensor, bank: Tensor) -> float:
+    """Z: the mean times the number of samples."""
+    return (score.detach().mean() * len(bank)).item()
+
+
+@torch.no_grad()
+def move(bank: Tensor, y: Tensor, v: Tensor, momentum: float) -> None:
+    """Rows y of the bank become momentum row + (1 - momentum) v, over its length."""
+    y, v = y.long(), widened(v)
+    moved = momentum * bank[y].to(v) + (1 - momentum) * v
+    bank.index_copy_(0, y, scaled(moved).to(bank))
+
+
 class Memory(nn.Module):
     """Of every sample of the training set and each net a row of length 1, the mean of its past.
 
     Buffers: params (5,), that is K, T, Z of v1 and of v2 (-1 until the first batch) and momentum;
-    memory_v1 and memory_v2, (samples, width), first uniform with the variance of unit rows.
+    memory_v1 and memory_v2, (samples, width), the first values `first_bank`'s.
     """
 
     arguments = ("v1", "v2", "y", "idx")  # their names in errors
@@ -80,9 +127,8 @@ class Memory(nn.Module):
         self.multinomial = AliasMethod(torch.ones(samples))
         params = [float(x) for x in (negatives, temperature, -1, -1, momentum)]
         self.register_buffer("params", torch.tensor(params))
-        bound = 1 / math.sqrt(width / 3)
         for name in ("memory_v1", "memory_v2"):
-            self.register_buffer(name, torch.rand(samples, width) * (2 * bound) - bound)
+            self.register_buffer(name, first_bank(width, samples))
 
     def ratios(
         self, v1: Tensor, v2: Tensor, y: Tensor, idx: Tensor | None = None
@@ -93,47 +139,25 @@ class Memory(nn.Module):
         Z is the first batch's mean of exp(...) times the number of samples, a constant from then
         on. Without idx the negatives are drawn, of all samples alike, and column 0 is y.
         """
-        self._check(v1, v2, y, idx)
-        y, idx = y.long(), self._draw(y) if idx is None else idx.long()
-        v1, v2 = widened(v1), widened(v2)
+        given = (v1, v2, y) if idx is None else (v1, v2, y, idx)
+        batch = dict(zip(self.arguments, given, strict=False))
+        check_batch(type(self).__name__, batch, self.memory_v1, int(self.params[0]))
+        idx = self._draw(y.long()) if idx is None else idx
         temperature, momentum = self.params[1].item(), self.params[4].item()
-        against = (v1, self.memory_v2), (v2, self.memory_v1)
-        scores = [
-            (products(bank[idx].to(v), v[:, :, None]) / temperature).exp() for v, bank in against
-        ]
-        with torch.no_grad():
-            for place, score in enumerate(scores, 2):
-                if self.params[place] < 0:
-                    self.params[place] = score.mean() * len(self.memory_v1)
-            for v, bank in (v1, self.memory_v1), (v2, self.memory_v2):
-                moved = momentum * bank[y].to(v) + (1 - momentum) * v
-                bank.index_copy_(0, y, scaled(moved).to(bank))
-        return scores[0] / self.params[2].item(), scores[1] / self.params[3].item()
+        out1 = scores(v1, self.memory_v2, idx, temperature)
+        out2 = scores(v2, self.memory_v1, idx, temperature)
+        for place, score in enumerate((out1, out2), 2):
+            if self.params[place] < 0:
+                self.params[place] = constant(score, self.memory_v1)
+        move(self.memory_v1, y, v1, momentum)
+        move(self.memory_v2, y, v2, momentum)
+        return out1 / self.params[2].item(), out2 / self.params[3].item()
 
     def _draw(self, y: Tensor) -> Tensor:
         self.multinomial.to(y.device)
         idx = self.multinomial.draw(len(y) * (int(self.params[0]) + 1)).view(len(y), -1)
         idx[:, 0] = y
         return idx
-
-    def _check(self, v1: Tensor, v2: Tensor, y: Tensor, idx: Tensor | None) -> None:
-        function, names = type(self).__name__, self.arguments
-        count, width = self.memory_v1.shape
-        for name, v in zip(names, (v1, v2), strict=False):
-            _checks.features(function, name, v)
-            if not len(v) or v.shape[1] != width:
-                raise ValueError(
-                    f"{function}: {name} must be (N, {width}), N >= 1, as the memory's rows are, "
-                    f"got {tuple(v.shape)}"
-                )
-        if len(v1) != len(v2):
-            raise ValueError(
-                f"{function}: {names[0]} and {names[1]} must have the same number of rows, "
-                f"got {tuple(v1.shape)} and {tuple(v2.shape)}"
-            )
-        _indices(function, names[2], y, (len(v1),), count)
-        if idx is not None:
-            _indices(function, names[3], idx, (len(v1), int(self.params[0]) + 1), count)
 
 
 class Normalize(nn.Module):
