@@ -1,11 +1,11 @@
-"""Random batches and memories for CRD's classes of RepDistiller and mdistiller."""
+"""Random batches and memories for CRD's classes of the zoos."""
 
 from argparse import Namespace
 
 import pytest
 import torch
 
-from kdops.compat import mdistiller, repdistiller
+from kdops.compat import kd_zoo, mdistiller, repdistiller
 
 from ..cases import generator
 from . import published_contrast as published
@@ -30,6 +30,12 @@ SIGNATURES = {
         **SHARED,
         "ContrastLoss": ("(num_data)", "(x)"),
         "ContrastMemory": ("(inputSize, output_size, K, T=0.07, momentum=0.5)", MEMORY),
+    },
+    kd_zoo: {
+        "CRD": (
+            "(s_dim, t_dim, feat_dim, nce_n, nce_t, nce_mom, n_data)",
+            "(feat_s, feat_t, idx, sample_idx)",
+        ),
     },
 }
 

@@ -15,7 +15,7 @@ DRAWS = pytest.mark.parametrize("seed", range(3))
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
 
-@BOTH
+@pytest.mark.parametrize("peer", SIGNATURES, ids=lambda m: m.__name__)
 def test_signatures(peer):
     for name, expected in SIGNATURES[peer].items():
         cls = getattr(peer, name)

@@ -4,6 +4,7 @@ Written from the formulas alone. The teacher gets a gradient where no class says
 it comes without its graph.
 """
 
+from .contrast import CRD
 from .gradients import LwM, Sobolev
 from .logits import BSS, DML, Logits, SoftTarget
 from .maps import AB, AT, FSP, FT, NST, Hint
@@ -16,6 +17,7 @@ __all__ = [
     "AT",
     "BSS",
     "CC",
+    "CRD",
     "DML",
     "FSP",
     "FT",
