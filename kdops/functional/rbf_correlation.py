@@ -54,7 +54,7 @@ def rbf_correlation(
         order: of the expansion, 0..8; None takes the exact exponential.
         normalize: whether rows are brought to length 1 first; a zero row stays 0.
     Returns:
-        (N, N), symmetric; float32, float64 for float64 inputs.
+        (N, N), symmetric, on the kernels to the bit; float32, float64 for float64 inputs.
     Raises:
         TypeError: for a wrong type or dtype. ValueError: for a wrong shape or range.
     Gradient:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .numbers import accumulation, over, power_of_two, root
+from .numbers import TINY, accumulation, over, root
 
 
 def reduced(value: Tensor, rows: int, reduction: str) -> Tensor:
@@ -23,7 +23,8 @@ def at_most(x: Tensor, size: torch.Size) -> Tensor:
 
 def attention(x: Tensor, p: float) -> Tensor:
     """(N, HW): the mean over channels of |x|^p, over its length; 0 where all is 0."""
-    x = x * power_of_two(x, (1, 2, 3))  # (1/2)^p does not underflow
+    largest = x.detach().abs().amax((1, 2, 3), keepdim=True)
+    x = x / largest.clamp(min=TINY)  # 1^p does not underflow
     power = x.square() if p == 2 else x.abs().pow(p)
     a = power.mean(1).flatten(1)
     return over(a, root(a.square().sum(1, keepdim=True)))

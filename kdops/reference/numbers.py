@@ -11,7 +11,7 @@ def accumulation(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def power_of_two(x: Tensor, dim: int | tuple[int, ...] | None = None, floor: float = 0.0) -> Tensor:
+def power_of_two(x: Tensor, dim: int | None = None, floor: float = 0.0) -> Tensor:
     """The power of two that brings the largest of |x| and floor into [1/2, 1): an exact scaling."""
     if x.numel() == 0:
         return x.new_ones(())
