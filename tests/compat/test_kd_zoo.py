@@ -155,7 +155,7 @@ def test_kernels(native):
         "DML": {"kd_loss"},
         "IRG": {"irg_edge_loss"},
         "PKTCosSim": {"pkt_loss"},
-            "RKD": {"rkd_distance_loss", "rkd_angle_loss"},
+        "RKD": {"rkd_distance_loss", "rkd_angle_loss"},
         "SP": {"sp_loss"},
         "SoftTarget": {"kd_loss"},
     }

@@ -7,18 +7,6 @@
 
 namespace {
 
-// f(S{}) for the storage type of a dtype's name; under a sanitizer, which takes minutes to compile
-// them all, float stands for the others.
-template <class F>
-void dispatch_peers(const std::string& dtype, F f) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  if (dtype != "float32") throw std::invalid_argument("sanitized for float32 alone");
-  f(float{});
-#else
-  dispatch(dtype, f);
-#endif
-}
-
 struct Loss {
   std::vector<double> ce_weights;
   double temperature, soft_weight;
@@ -69,7 +57,7 @@ void fill(kdops::PeerRows<S>& rows, const Loss& loss, const Inputs& inputs, Outp
 
 void mutual_kl(const std::string& dtype, const Loss& loss, const Inputs& inputs, Outputs outputs,
                const Limits& limits, const std::vector<double>& weights) {
-  dispatch_peers(dtype, [&](auto s) {
+  dispatch(dtype, [&](auto s) {
     using S = decltype(s);
     kdops::MutualRows<S> rows{};
     fill(rows, loss, inputs, outputs, limits);
@@ -89,7 +77,7 @@ struct Mixture {
 
 void mixture_kl(const std::string& dtype, const Loss& loss, const Inputs& inputs, Outputs outputs,
                 const Limits& limits, Mixture mixture) {
-  dispatch_peers(dtype, [&](auto s) {
+  dispatch(dtype, [&](auto s) {
     using S = decltype(s);
     kdops::MixtureRows<S> rows{};
     fill(rows, loss, inputs, outputs, limits);

@@ -3,7 +3,7 @@
 import pytest
 
 from . import build
-from .suite import FEW, FEW_BYTES, PAIRS, run_suite
+from .suite import FEW_BYTES, PAIRS, run_suite
 
 pytestmark = [
     pytest.mark.skipif(build.missing() is not None, reason=str(build.missing())),
@@ -11,19 +11,17 @@ pytestmark = [
 ]
 
 
-def few(mode):
-    """ThreadSanitizer is the slowest, and lists of students run the same kernels again."""
-    return FEW if mode == "address" else FEW[:1]
+BATCHES = ["views"], "emulator and misaligned and float32"  # one of each kernel
 
 
 def test_values(mode):
-    run_suite(mode, few(mode))
+    run_suite(mode, *BATCHES)
 
 
-def test_layouts(mode):
+def test_lists_of_students(mode):
     if mode == "thread":
-        pytest.skip("where a row lies changes no barrier")
-    run_suite(mode, ["views"], "emulator and misaligned and float32")
+        pytest.skip("the same barriers again, and ThreadSanitizer is the slowest")
+    run_suite(mode, ["one_to_many"], "emulator and not other_types")
 
 
 def test_rows_in_chunks(mode):
@@ -37,4 +35,5 @@ def test_normalised_rows(mode):
 
 
 def test_streamed_maps(mode):
-    run_suite(mode, few(mode), f"emulator and ({PAIRS})", "reverse", map_bytes=0)
+    files, only = BATCHES
+    run_suite(mode, files, f"{only} and ({PAIRS})", "reverse", map_bytes=0)
