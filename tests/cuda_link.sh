@@ -44,5 +44,6 @@ CUDA_VISIBLE_DEVICES="" python "$root/tests/cuda_link.py"
 
 "$python" -m pip install --quiet --no-deps --target "$work/other" "$work"/kdops-*.whl
 export PYTHONPATH=$work/other
-"$python" -m kdops info | grep "cuda library: not loaded: libcudart"
+# Which library is missing first depends on what else the machine has.
+"$python" -m kdops info | grep "cuda library: not loaded: .*cannot open"
 "$root/tests/installed.sh" "$python"
