@@ -104,7 +104,8 @@ def peak_memory(run: Callable, student: Tensor) -> int:
     if student.is_cuda:
         return _peak_on_gpu(run)
     cpu = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=cpu, profile_memory=True) as profile:
+    # acc_events: there is one cycle, and torch 2.11 warns of what becomes of others.
+    with torch.profiler.profile(activities=cpu, profile_memory=True, acc_events=True) as profile:
         run()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
