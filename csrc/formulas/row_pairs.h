@@ -22,39 +22,11 @@ struct RowScale {
   V sum;                     // of the moments
 };
 
-// Of rows over their sums.
-template <class T>
-KDOPS_HD RowScale<T> conditional_scale(double r, double r_other) {
-  const bool empty = !(r > 0 && r_other > 0);
-  return {T(r > 0 ? 1 / r : 0), T(r_other > 0 ? 1 / r_other : 0), T(empty ? 0 : (r_other - r) / r),
-          T(empty ? 0 : (r_other - r) / r_other), T(0)};
-}
-
-// dL/ds of both rows, up to the loss's factor, where k over its sum is a probability.
-template <class V>
-KDOPS_HD V conditional_weight(V k, V slope, V pull, const RowScale<V>& row, V pull_other,
-                              const RowScale<V>& row_other) {
-  const V both = (pull - row.sum) * row.inverse + (pull_other - row_other.sum) * row_other.inverse;
-  return select(k <= V{}, V{}, slope * both);
-}
-
-// PKT and HKD: k over its sum is a conditional probability. An entry of 0 in one map alone has an
-// infinite term where it is the student's, or in Jeffreys.
-//
-// With a = k / k' - 1 and b = 1 - k' / k, q / p - 1 = a + gain k / k' and 1 - p / q = b + fall k' /
-// k: differences of what agrees are taken once, and small ones stay exact.
-template <class T, class Similarity, bool kJeffreys>
-struct ConditionalPair {
-  static constexpr bool kMoments = kJeffreys;
-
+// PKT and HKD: maps of similarities over their rows' sums, that is conditional probabilities.
+template <class T, class Similarity>
+struct ConditionalMaps {
   Similarity similarity, similarity_other;
 
-  template <class V>
-  struct Entry {
-    V s, k, k_other;
-    V ratio, above;        // k / k', less 1; with 1 for no similarity
-    V ratio_other, below;  // k' / k, 1 less it
-  };
   template <class V>
   KDOPS_HD V other(V s) const {
     return similarity_other(s);
@@ -68,8 +40,36 @@ struct ConditionalPair {
     return k_other;
   }
   KDOPS_HD static RowScale<T> scale(double r, double r_other) {
-    return conditional_scale<T>(r, r_other);
+    const bool empty = !(r > 0 && r_other > 0);
+    return {T(r > 0 ? 1 / r : 0), T(r_other > 0 ? 1 / r_other : 0),
+            T(empty ? 0 : (r_other - r) / r), T(empty ? 0 : (r_other - r) / r_other), T(0)};
   }
+};
+
+// dL/ds of both rows, up to the loss's factor, where k over its sum is a probability.
+template <class V>
+KDOPS_HD V conditional_weight(V k, V slope, V pull, const RowScale<V>& row, V pull_other,
+                              const RowScale<V>& row_other) {
+  const V both = (pull - row.sum) * row.inverse + (pull_other - row_other.sum) * row_other.inverse;
+  return select(k <= V{}, V{}, slope * both);
+}
+
+// Of these: an entry of 0 in one map alone has an infinite term where it is the student's, or in
+// Jeffreys.
+//
+// With a = k / k' - 1 and b = 1 - k' / k, q / p - 1 = a + gain k / k' and 1 - p / q = b + fall k' /
+// k: differences of what agrees are taken once, and small ones stay exact.
+template <class T, class Similarity, bool kJeffreys>
+struct ConditionalPair : ConditionalMaps<T, Similarity> {
+  static constexpr bool kMoments = kJeffreys;
+  using ConditionalMaps<T, Similarity>::similarity;
+
+  template <class V>
+  struct Entry {
+    V s, k, k_other;
+    V ratio, above;        // k / k', less 1; with 1 for no similarity
+    V ratio_other, below;  // k' / k, 1 less it
+  };
 
   template <class V>
   KDOPS_HD Entry<V> entry(V s, V k_other) const {
@@ -115,31 +115,15 @@ struct ConditionalPair {
 
 // PKT as published, with eps beside both probabilities in the logarithm.
 template <class T>
-struct SmoothedPair {
+struct SmoothedPair : ConditionalMaps<T, CosineSimilarity<T>> {
   static constexpr bool kMoments = true;
-
-  CosineSimilarity<T> similarity;
+  using ConditionalMaps<T, CosineSimilarity<T>>::similarity;
   T eps;
 
   template <class V>
   struct Entry {
     V k, k_other;
   };
-  template <class V>
-  KDOPS_HD V other(V s) const {
-    return similarity(s);
-  }
-  template <class V>
-  KDOPS_HD V amount(V s) const {
-    return similarity(s);
-  }
-  template <class V>
-  KDOPS_HD static V amount_other(V k_other) {
-    return k_other;
-  }
-  KDOPS_HD static RowScale<T> scale(double r, double r_other) {
-    return conditional_scale<T>(r, r_other);
-  }
 
   template <class V>
   KDOPS_HD Entry<V> entry(V s, V k_other) const {
