@@ -180,7 +180,8 @@ class RelationLoss:
     """A loss of maps: op and formula are called with (*students, teacher), scalars.
 
     The op also takes whether the students' and the teacher's gradients are wanted, and returns the
-    value followed by these. `unreduced`, if there is one, is the formula of native maps.
+    value followed by these. `maps`, if there are, are a native map of (x, *scalars) and the
+    comparison of two: the unreduced loss.
     """
 
     def __init__(
@@ -188,9 +189,9 @@ class RelationLoss:
         name: str,
         op: Callable[..., Any],
         formula: Callable[..., Any],
-        unreduced: Callable[..., Any] | None = None,
+        maps: tuple[Callable[..., Tensor], Callable[..., Tensor]] | None = None,
     ):
-        self.name, self.op, self.formula, self.unreduced = name, op, formula, unreduced
+        self.name, self.op, self.formula, self.maps = name, op, formula, maps
 
     def __call__(self, tensors: Tensors, scalars: Scalars, served: bool = True) -> Tensor:
         """The loss of checked tensors; `served` is false for what the kernel has not."""

@@ -1,13 +1,15 @@
 """What the losses between two maps of one batch share."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor
 
 from .. import _checks
 from ..distributed import Gather as Gather
 from ..distributed import spread
-from ._dispatch import RelationLoss, Scalars, in_full_precision, native
+from ..reference.relations import relation as compared
+from ._dispatch import RelationLoss, Scalars, Tensors, in_full_precision, native
 from ._global import over_ranks
 from ._rows import accumulation_dtype, same_dtype
 
@@ -24,6 +26,13 @@ def relation_outputs(
     value = teacher.new_empty((), dtype=accumulation_dtype(teacher.dtype))
     wanted = (students if student_grad else []) + ([teacher] if teacher_grad else [])
     return [value] + [x.new_empty(x.shape) for x in wanted]
+
+
+def _unreduced(loss: RelationLoss, tensors: Tensors, scalars: Scalars) -> Tensor:
+    assert loss.maps is not None
+    *students, teacher = tensors
+    make_map, compare = loss.maps
+    return compared(students, teacher, lambda x: make_map(x, *scalars), compare, "none")
 
 
 def relation(
@@ -47,8 +56,8 @@ def relation(
     tensors = same_dtype(*students, teacher)
     if gather is not None and spread(loss.name, gather):
         return over_ranks(loss.name, loss.formula, tensors, (*scalars, reduction), gather)
-    if reduction == "none" and served and loss.unreduced and native(loss.name, *tensors):
-        return in_full_precision(loss.unreduced, tensors, scalars)
+    if reduction == "none" and served and loss.maps and native(loss.name, *tensors):
+        return in_full_precision(partial(_unreduced, loss), tensors, scalars)
     served = (
         served and reduction != "none" and not (teacher.is_cuda and len(tensors) > CUDA_BATCHES)
     )

@@ -7,7 +7,7 @@ from torch import Tensor
 from .. import _checks, reference
 from .._native import define
 from ..distributed import Gather
-from ..reference import relations
+from ..reference import maps, relations
 from ..reference.share import WHOLE, Share
 from . import _correlation
 from ._dispatch import RelationLoss, Scalars, Tensors
@@ -59,19 +59,15 @@ def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor
     )
 
 
-def _unreduced(tensors: Tensors, scalars: Scalars) -> Tensor:
-    kernel, gamma, order, normalize = scalars
-    if kernel != "rbf":
-        return _formula(tensors, (*scalars, "none"))
-
-    def correlations(x: Tensor) -> Tensor:
+def _correlations(
+    x: Tensor, kernel: str, gamma: float, order: int | None, normalize: bool
+) -> Tensor:
+    if kernel == "rbf":
         return rbf_correlation(x, gamma=gamma, order=order, normalize=normalize)
-
-    student, teacher = tensors
-    return relations.relation(student, teacher, correlations, relations.square, "none")
+    return maps.correlation(x, kernel, normalize)
 
 
-_loss = RelationLoss("cckd_loss", _native, _formula, _unreduced)
+_loss = RelationLoss("cckd_loss", _native, _formula, (_correlations, relations.square))
 
 
 def cckd_loss(

@@ -39,16 +39,11 @@ def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor
     return reference.irg_edge_loss(students, teacher, reduction=scalars[0], share=share)
 
 
-def _unreduced(tensors: Tensors, _: Scalars) -> Tensor:
-    *students, teacher = tensors
-
-    def edges(x: Tensor) -> Tensor:
-        return pairwise_distance(x, squared=True, normalize="max")
-
-    return relations.relation(students, teacher, edges, relations.square, "none")
+def _edges(x: Tensor) -> Tensor:
+    return pairwise_distance(x, squared=True, normalize="max")
 
 
-_loss = RelationLoss("irg_edge_loss", _native, _formula, _unreduced)
+_loss = RelationLoss("irg_edge_loss", _native, _formula, (_edges, relations.square))
 
 
 def irg_edge_loss(

@@ -40,16 +40,11 @@ def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor
     return reference.rkd_angle_loss(students, teacher, eps=eps, reduction=reduction, share=share)
 
 
-def _unreduced(tensors: Tensors, scalars: Scalars) -> Tensor:
-    *students, teacher = tensors
-
-    def angles(x: Tensor) -> Tensor:
-        return triplet_angle(x, eps=scalars[0])
-
-    return relations.relation(students, teacher, angles, relations.huber, "none")
+def _angles(x: Tensor, eps: float) -> Tensor:
+    return triplet_angle(x, eps=eps)
 
 
-_loss = RelationLoss("rkd_angle_loss", _native, _formula, _unreduced)
+_loss = RelationLoss("rkd_angle_loss", _native, _formula, (_angles, relations.huber))
 
 
 def rkd_angle_loss(

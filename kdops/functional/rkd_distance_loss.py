@@ -40,16 +40,11 @@ def _formula(tensors: Tensors, scalars: Scalars, share: Share = WHOLE) -> Tensor
     return reference.rkd_distance_loss(students, teacher, eps=eps, reduction=reduction, share=share)
 
 
-def _unreduced(tensors: Tensors, scalars: Scalars) -> Tensor:
-    *students, teacher = tensors
-
-    def edges(x: Tensor) -> Tensor:
-        return pairwise_distance(x, normalize="mean", eps=scalars[0])
-
-    return relations.relation(students, teacher, edges, relations.huber, "none")
+def _edges(x: Tensor, eps: float) -> Tensor:
+    return pairwise_distance(x, normalize="mean", eps=eps)
 
 
-_loss = RelationLoss("rkd_distance_loss", _native, _formula, _unreduced)
+_loss = RelationLoss("rkd_distance_loss", _native, _formula, (_edges, relations.huber))
 
 
 def rkd_distance_loss(
