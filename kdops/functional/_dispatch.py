@@ -5,7 +5,7 @@ Python here is paid on each call, which is why nothing is looked up twice.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -98,14 +98,15 @@ def gradient_graph(
     formula: Callable[..., Any],
     tensors: Tensors,
     scalars: Scalars,
-    wanted: list[int],
+    needs: Sequence[bool],
     upstream: Tensor,
-) -> tuple[Tensor, ...]:
-    """The gradients of tensors[i], i in wanted, as differentiable functions of the tensors."""
+) -> list[Tensor | None]:
+    """The gradients of the tensors that need one, as differentiable functions of all of them."""
     with torch.enable_grad():
         value = in_full_precision(formula, tensors, scalars)
-        inputs = [tensors[i] for i in wanted]
-        return torch.autograd.grad(value, inputs, upstream, create_graph=True)
+        inputs = [x for x, need in zip(tensors, needs, strict=True) if need]
+        found = iter(torch.autograd.grad(value, inputs, upstream, create_graph=True))
+    return [next(found) if need else None for need in needs]
 
 
 # Multiplies a CUDA gradient in place by what lies on the GPU: a scalar, or one value a row.
@@ -138,17 +139,24 @@ class RowLoss:
     """A loss of rows of logits: op and formula are called with (student, teacher, ...), scalars.
 
     The op also takes whether the student's gradient is wanted; it returns the value and that. The
-    teacher's gradient is the reference's.
+    teacher's gradient is composed in backward: teacher_gradient(tensors, scalars, upstream).
     """
 
-    def __init__(self, name: str, op: Callable[..., Any], formula: Callable[..., Any]):
+    def __init__(
+        self,
+        name: str,
+        op: Callable[..., Any],
+        formula: Callable[..., Any],
+        teacher_gradient: Callable[..., Tensor],
+    ):
         self.name, self.op, self.formula = name, op, formula
+        self.teacher_gradient = teacher_gradient
 
     def __call__(self, tensors: Tensors, scalars: Scalars) -> Tensor:
         student, teacher = tensors[0], tensors[1]
-        if teacher.requires_grad or not native(self.name, student, teacher):
+        if not native(self.name, student, teacher):
             return in_full_precision(self.formula, tensors, scalars)
-        if not (student.requires_grad and _grad_enabled()):
+        if not (_grad_enabled() and (student.requires_grad or teacher.requires_grad)):
             return self.op(tensors, scalars, False)[0]
         apply = _NativeRows.apply if _compiling() else _apply_rows
         return apply(self, scalars, *tensors)
@@ -157,20 +165,21 @@ class RowLoss:
 class _NativeRows(Function):
     @staticmethod
     def forward(ctx: Any, loss: Any, scalars: Scalars, *tensors: Tensor) -> Tensor:
-        value, gradient = loss.op(tensors, scalars, True)
+        value, gradient = loss.op(tensors, scalars, ctx.needs_input_grad[2])
         ctx.call = loss, scalars
         ctx.save_for_backward(gradient, *tensors)
         return value
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
+        needs, (loss, scalars) = ctx.needs_input_grad[2:], ctx.call
         gradient, *tensors = ctx.saved_tensors
         if second_order():
-            loss, scalars = ctx.call
-            gradient = gradient_graph(loss.formula, tuple(tensors), scalars, [0], upstream)[0]
-        else:
-            gradient = _scaled(gradient, upstream)
-        return None, None, gradient, *(None,) * (len(tensors) - 1)
+            found = gradient_graph(loss.formula, tuple(tensors), scalars, needs, upstream)
+            return None, None, *found
+        ours = _scaled(gradient, upstream) if needs[0] else None
+        theirs = loss.teacher_gradient(tensors, scalars, upstream) if needs[1] else None
+        return None, None, ours, theirs, *(None,) * (len(needs) - 2)
 
 
 _apply_rows = eager_apply(_NativeRows)
@@ -217,12 +226,9 @@ class _NativeRelation(Function):
         needs, saved = ctx.needs_input_grad[2:], ctx.saved_tensors
         count = len(needs)
         if second_order():
-            wanted = [i for i, need in enumerate(needs) if need]
-            found = gradient_graph(
-                ctx.call[0].formula, saved[:count], ctx.call[1], wanted, upstream
-            )
-            placed = dict(zip(wanted, found, strict=True))
-            return None, None, *(placed.get(i) for i in range(count))
+            loss, scalars = ctx.call
+            found = gradient_graph(loss.formula, saved[:count], scalars, needs, upstream)
+            return None, None, *found
         gradients = [_scaled(gradient, upstream) for gradient in saved[count:]]
         missing = (None,) * (count - len(gradients))  # all students', or the teacher's
         if needs[-1]:

@@ -48,7 +48,7 @@ class _NativeMap(Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
         (x,) = ctx.saved_tensors
         if second_order():
-            (gradient,) = gradient_graph(ctx.map.formula, (x,), ctx.scalars, [0], upstream)
+            (gradient,) = gradient_graph(ctx.map.formula, (x,), ctx.scalars, [True], upstream)
         else:
             gradient = ctx.map.backward(upstream, x, *ctx.scalars)
         return None, None, gradient

@@ -214,17 +214,18 @@ class _NativePeers(Function):
         needs, saved = ctx.needs_input_grad[3:], ctx.saved_tensors
         if upstream is None:
             return (None,) * (3 + len(needs))
-        wanted = [i for i, need in enumerate(needs) if need]
         tensors, gradients = saved[: len(needs)], saved[len(needs) :]
         if second_order():
 
             def value(tensors: Tensors, scalars: Scalars) -> Tensor:
                 return _formula(tensors, scalars)[0]
 
-            found = _dispatch.gradient_graph(value, tensors, ctx.call, wanted, upstream)
-        elif _is_ones(upstream) and not _keeps_graph():  # nothing is multiplied, nothing copied
+            found = _dispatch.gradient_graph(value, tensors, ctx.call, needs, upstream)
+            return None, None, None, *found
+        if _is_ones(upstream) and not _keeps_graph():  # nothing is multiplied, nothing copied
             found = gradients
         else:
+            wanted = [i for i, need in enumerate(needs) if need]
             found = [
                 _scaled(ctx.call, gradient, tensors, i, upstream)
                 for i, gradient in zip(wanted, gradients, strict=True)

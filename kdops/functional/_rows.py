@@ -38,3 +38,32 @@ def row_outputs(student: Tensor, reduction: int, student_grad: bool) -> tuple[Te
     shape = student.shape[:-1] if reduction == REDUCTIONS["none"] else ()
     value = student.new_empty(shape, dtype=accumulation_dtype(student.dtype))
     return value, student.new_empty(student.shape if student_grad else (0,))
+
+
+def teacher_gradient(
+    teacher: Tensor, potential: Tensor, temperature: float, row_weight: Tensor
+) -> Tensor:
+    """row_weight d<p, u>/dteacher, p = softmax(teacher / T) and u = potential / T a constant, of
+    which a row's own offset is no matter: row_weight / T p_c (u_c - <p, u>), 0 where p_c is.
+
+    The potential is in float64, for a difference of logits of different offsets.
+    """
+    p = torch.softmax(widened(teacher) / temperature, -1)
+    # Less that of the likeliest class: what the classes share would cancel in u_c - <p, u>.
+    u = (potential - potential.gather(-1, teacher.argmax(-1, keepdim=True))).to(p.dtype)
+    u = torch.where(p == 0, 0.0, u)
+    mean = (p * u).sum(-1, keepdim=True)
+    return (p * (u - mean) * (row_weight / (temperature * temperature))).to(teacher.dtype)
+
+
+def weight_of_rows(upstream: Tensor, reduction: str, counted: Tensor | int) -> Tensor:
+    """The gradient of the reduced value by each row's, (..., 1) or (); counted is a mask, or how
+    many rows there are.
+    """
+    if reduction == "none":
+        return upstream[..., None]
+    if reduction == "sum":
+        return upstream
+    if isinstance(counted, int):
+        return upstream / max(1, counted)
+    return upstream / counted.sum().clamp(min=1)

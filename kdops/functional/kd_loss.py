@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import _checks, reference
 from .._native import define
 from ._dispatch import RowLoss, Scalars, Tensors
-from ._rows import REDUCTIONS, row_outputs, same_dtype
+from ._rows import REDUCTIONS, row_outputs, same_dtype, teacher_gradient, weight_of_rows
 
 
 def _fake(
@@ -53,7 +53,18 @@ def _formula(tensors: Tensors, scalars: Scalars) -> Tensor:
     )
 
 
-_loss = RowLoss("kd_loss", _native, _formula)
+def _teacher_gradient(tensors: Tensors, scalars: Scalars, upstream: Tensor) -> Tensor:
+    student, teacher, target = tensors
+    temperature, kd_weight, _, reduction, ignore_index, scale_t2 = scalars
+    weight = kd_weight * temperature * temperature if scale_t2 else kd_weight
+    rows = student.shape[:-1].numel() if target is None else target != ignore_index
+    weight = weight * weight_of_rows(upstream, reduction, rows)
+    potential = teacher.double() - student.double()
+    gradient = teacher_gradient(teacher, potential, temperature, weight)
+    return gradient if target is None else torch.where(rows[..., None], gradient, 0.0)
+
+
+_loss = RowLoss("kd_loss", _native, _formula, _teacher_gradient)
 
 
 def _check(
@@ -113,7 +124,7 @@ def kd_loss(
         ignore_index: a row with this target counts nowhere: value and gradient are exactly 0,
             whatever its logits.
         scale_t2: whether the soft term carries T^2, which keeps its gradient's size when T changes.
-        teacher_grad: whether the teacher gets its gradient too (then through the reference).
+        teacher_grad: whether the teacher gets its gradient too.
     Returns:
         A scalar, or the leading shape for 'none'; float32, float64 for float64 inputs. No counted
         row: 0. A logit of -inf in the same column of both drops the column; -inf in the student
@@ -134,7 +145,7 @@ def kd_loss(
     """
     temperature = _checks.temperature("kd_loss", temperature)
     _check(student, teacher, target, kd_weight, ce_weight, reduction, ignore_index)
-    if teacher.requires_grad and not teacher_grad:
+    if teacher.requires_grad and not (teacher_grad and kd_weight):
         teacher = teacher.detach()
     student, teacher = same_dtype(student, teacher)
     scalars = (temperature, kd_weight, ce_weight, reduction, ignore_index, scale_t2)

@@ -7,7 +7,7 @@ from torch import Tensor
 from .. import _checks, reference
 from .._native import define
 from ._dispatch import RowLoss, Scalars, Tensors
-from ._rows import REDUCTIONS, row_outputs, same_dtype
+from ._rows import REDUCTIONS, row_outputs, same_dtype, teacher_gradient, weight_of_rows
 
 
 def _fake(
@@ -41,7 +41,15 @@ def _formula(tensors: Tensors, scalars: Scalars) -> Tensor:
     )
 
 
-_loss = RowLoss("soft_cross_entropy", _native, _formula)
+def _teacher_gradient(tensors: Tensors, scalars: Scalars, upstream: Tensor) -> Tensor:
+    student, teacher = tensors
+    temperature, reduction, scale_t2 = scalars
+    weight = weight_of_rows(upstream, reduction, student.shape[:-1].numel())
+    weight = temperature * temperature * weight if scale_t2 else weight
+    return teacher_gradient(teacher, -student.double(), temperature, weight)
+
+
+_loss = RowLoss("soft_cross_entropy", _native, _formula, _teacher_gradient)
 
 
 def soft_cross_entropy(
@@ -65,7 +73,7 @@ def soft_cross_entropy(
         reduction: 'batchmean' and 'mean' divide the sum by the number of rows, never by C; 'sum';
             'none' gives one value a row in the leading shape.
         scale_t2: whether the loss carries T^2.
-        teacher_grad: whether the teacher gets its gradient too (then through the reference).
+        teacher_grad: whether the teacher gets its gradient too.
     Returns:
         A scalar, or the leading shape for 'none'; float32, float64 for float64 inputs. No row: 0.
         A student logit of -inf where the teacher's is finite makes the row's loss +inf.
