@@ -1,8 +1,11 @@
 """Losses between feature maps of one layer: attention, flow between layers, hints."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
 
 from .numbers import TINY, accumulation, over, root
 
@@ -21,12 +24,47 @@ def at_most(x: Tensor, size: torch.Size) -> Tensor:
     return x if x.shape[2:] == (height, width) else F.adaptive_avg_pool2d(x, (height, width))
 
 
+class _MeanSquare(Function):
+    """(N, H, W): the mean over channels of (x scale)^2; of what is large, x alone is kept."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, scale: Tensor) -> Tensor:
+        x = x * scale
+        return x.mul_(x).mean(1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        x, scale = ctx.saved_tensors
+        return x * scale * (upstream[:, None] * scale * (2 / x.shape[1])), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        x, scale = ctx.saved_tensors
+        return 2 * (x * scale * (tangent * scale)).mean(1)
+
+
+def mean_power(x: Tensor, scale: Tensor, p: float) -> Tensor:
+    """(N, H, W): the mean over channels of |x scale|^p."""
+    if p == 2 and not torch.compiler.is_compiling():  # a compiler keeps nothing either
+        value: Tensor = _MeanSquare.apply(x, scale)
+        return value
+    x = x * scale
+    return (x.square() if p == 2 else x.abs().pow(p)).mean(1)
+
+
 def attention(x: Tensor, p: float) -> Tensor:
     """(N, HW): the mean over channels of |x|^p, over its length; 0 where all is 0."""
-    largest = x.detach().abs().amax((1, 2, 3), keepdim=True)
-    x = x / largest.clamp(min=TINY)  # 1^p does not underflow
-    power = x.square() if p == 2 else x.abs().pow(p)
-    a = power.mean(1).flatten(1)
+    samples = x.detach().flatten(1)
+    largest = torch.maximum(samples.amax(1), -samples.amin(1))
+    scale = 1 / largest.clamp(TINY, 1 / TINY)[:, None, None, None]  # 1^p does not underflow
+    a = mean_power(x, scale, p).flatten(1)
     return over(a, root(a.square().sum(1, keepdim=True)))
 
 
