@@ -29,6 +29,14 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 
+# First, so that no worker is left alone with one of them at the end.
+LONGEST = ("tests/simt/", "tests/test_peer_training.py", "tests/test_training_loop.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
 BACKENDS = os.environ.get("KDOPS_TEST_BACKENDS", "native,reference").split(",")
 
 
