@@ -122,6 +122,17 @@ def test_sizes_of_attention(size):
     assert value.item() == pytest.approx((ours - theirs).square().mean().item(), rel=1e-5)
 
 
+def test_attention_keeps_the_features_alone():
+    """No tensor of their size beside them, until backward."""
+    student, teacher = maps(3, 8, 4, 4)
+    student.requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        kdops.at_loss(student, teacher)
+    large = {x.data_ptr() for x in kept if x.numel() == student.numel()}
+    assert large == {student.data_ptr()}
+
+
 @pytest.mark.parametrize("p", [1, 2.5, 40, 1000])
 def test_no_power_underflows(p):
     student, teacher = maps(3, 4, 3, 3)
