@@ -1,6 +1,7 @@
 """Specialists trained: in processes of their own, and from clusters to answers."""
 
 import os
+import time
 
 import pytest
 import torch
@@ -121,6 +122,21 @@ def test_a_lost_process_is_an_error(job):
 def test_a_function_that_cannot_be_sent():
     with pytest.raises(RuntimeError, match=r"^train_in_processes: job 'a' failed: "):
         train_in_processes(lambda job: {}, {"a": 0, "b": 0}, 2)
+
+
+class Unsendable:
+    """Fails to be pickled, when the failure of the job before it is already known."""
+
+    def __reduce__(self):
+        time.sleep(1)
+        raise TypeError("cannot be sent")
+
+
+@pytest.mark.slow
+def test_jobs_that_cannot_be_sent():
+    """An error, and no wait for ever, whichever of them fails first."""
+    with pytest.raises(RuntimeError, match=r"^train_in_processes: job 'a' failed: .*local object"):
+        train_in_processes(train, {"a": lambda: None, "b": Unsendable(), "c": Unsendable()}, 2)
 
 
 def test_no_jobs():

@@ -118,7 +118,8 @@ def train_in_processes(
         try:
             return {name: _result(name, each) for name, each in zip(jobs, futures, strict=True)}
         except RuntimeError:
-            pool.shutdown(cancel_futures=True)
+            for each in futures:  # shutdown(cancel_futures=True) may lose one that cannot be sent
+                each.cancel()
             raise
 
 
