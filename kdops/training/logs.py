@@ -20,6 +20,7 @@ def environment() -> dict:
     """Versions and machine, for the record of a run."""
     return {
         **{name: _version(name) for name in PACKAGES},
+        "torch": str(torch.__version__),  # with its build, which a package's version may leave out
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
