@@ -40,6 +40,11 @@ def row_outputs(student: Tensor, reduction: int, student_grad: bool) -> tuple[Te
     return value, student.new_empty(student.shape if student_grad else (0,))
 
 
+def soft_weight(weight: float, temperature: float, scale_t2: bool) -> float:
+    """Of the soft term, with T^2 where the loss carries it."""
+    return weight * temperature * temperature if scale_t2 else weight
+
+
 def teacher_gradient(
     teacher: Tensor, potential: Tensor, temperature: float, row_weight: Tensor
 ) -> Tensor:

@@ -8,8 +8,16 @@ from torch import Tensor
 
 from .. import _checks, reference
 from .._native import define
+from ..reference.rows import counted_rows
 from ._dispatch import RowLoss, Scalars, Tensors
-from ._rows import REDUCTIONS, row_outputs, same_dtype, teacher_gradient, weight_of_rows
+from ._rows import (
+    REDUCTIONS,
+    row_outputs,
+    same_dtype,
+    soft_weight,
+    teacher_gradient,
+    weight_of_rows,
+)
 
 
 def _fake(
@@ -35,7 +43,7 @@ _op = define(
 
 def _native(tensors: Tensors, scalars: Scalars, student_grad: bool) -> Sequence[Tensor]:
     temperature, kd_weight, ce_weight, reduction, ignore_index, scale_t2 = scalars
-    kd_weight = kd_weight * temperature * temperature if scale_t2 else kd_weight
+    kd_weight = soft_weight(kd_weight, temperature, scale_t2)
     reduction = REDUCTIONS[reduction]
     return _op(*tensors, temperature, kd_weight, ce_weight, reduction, ignore_index, student_grad)
 
@@ -56,12 +64,13 @@ def _formula(tensors: Tensors, scalars: Scalars) -> Tensor:
 def _teacher_gradient(tensors: Tensors, scalars: Scalars, upstream: Tensor) -> Tensor:
     student, teacher, target = tensors
     temperature, kd_weight, _, reduction, ignore_index, scale_t2 = scalars
-    weight = kd_weight * temperature * temperature if scale_t2 else kd_weight
-    rows = student.shape[:-1].numel() if target is None else target != ignore_index
-    weight = weight * weight_of_rows(upstream, reduction, rows)
+    counted = counted_rows(target, ignore_index)
+    rows = student.shape[:-1].numel() if counted is None else counted
+    weight = weight_of_rows(upstream, reduction, rows)
+    weight = weight * soft_weight(kd_weight, temperature, scale_t2)
     potential = teacher.double() - student.double()
     gradient = teacher_gradient(teacher, potential, temperature, weight)
-    return gradient if target is None else torch.where(rows[..., None], gradient, 0.0)
+    return gradient if counted is None else torch.where(counted[..., None], gradient, 0.0)
 
 
 _loss = RowLoss("kd_loss", _native, _formula, _teacher_gradient)

@@ -7,7 +7,14 @@ from torch import Tensor
 from .. import _checks, reference
 from .._native import define
 from ._dispatch import RowLoss, Scalars, Tensors
-from ._rows import REDUCTIONS, row_outputs, same_dtype, teacher_gradient, weight_of_rows
+from ._rows import (
+    REDUCTIONS,
+    row_outputs,
+    same_dtype,
+    soft_weight,
+    teacher_gradient,
+    weight_of_rows,
+)
 
 
 def _fake(
@@ -30,7 +37,7 @@ _op = define(
 
 def _native(tensors: Tensors, scalars: Scalars, student_grad: bool) -> Sequence[Tensor]:
     temperature, reduction, scale_t2 = scalars
-    weight = temperature * temperature if scale_t2 else 1.0
+    weight = soft_weight(1.0, temperature, scale_t2)
     return _op(*tensors, temperature, weight, REDUCTIONS[reduction], student_grad)
 
 
@@ -45,7 +52,7 @@ def _teacher_gradient(tensors: Tensors, scalars: Scalars, upstream: Tensor) -> T
     student, teacher = tensors
     temperature, reduction, scale_t2 = scalars
     weight = weight_of_rows(upstream, reduction, student.shape[:-1].numel())
-    weight = temperature * temperature * weight if scale_t2 else weight
+    weight = weight * soft_weight(1.0, temperature, scale_t2)
     return teacher_gradient(teacher, -student.double(), temperature, weight)
 
 
